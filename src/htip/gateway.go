@@ -1,0 +1,613 @@
+package htip
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Config is what a gateway is told about itself.
+type Config struct {
+	Key       []byte // our public key: identity, seed of our substitutes, tie-break
+	Domain    string // our public domain name, may be empty
+	Protocols []Protocol
+	PortBase  uint16 // first UDP port for VPN programs
+	Ports     uint16 // how many of them
+	Random    func() uint64
+}
+
+// Peer is another home as configured here.
+type Peer struct {
+	Name      string
+	Domain    string // "" when only it calls us
+	Key       []byte
+	Protocols []Protocol // allowed with this home; the order is ours
+	Auto      bool       // keep a tunnel up without being asked
+}
+
+// Gateway is the HTIP processor (¶115): all peers, the connection table and the
+// address plan of one gateway. It is not safe for concurrent use.
+type Gateway struct {
+	cfg   Config
+	home  Home
+	peers map[string]*peer
+	order []string // names, as configured
+	out   []Action
+}
+
+// NewGateway makes a gateway without peers.
+func NewGateway(cfg Config, home Home) *Gateway {
+	return &Gateway{cfg: cfg, home: home, peers: map[string]*peer{}}
+}
+
+// peer is the state of the talk and the tunnel with one other home.
+type peer struct {
+	Peer
+	state State
+	role  Role
+	conn  ConnID // 0: none
+	talk  uint64
+	timer uint32 // sequence number of the live timer
+
+	established bool // was up since the last Connect: try again when it breaks
+	held        bool // a user ended it and the peer could not be told
+	attempts    int
+	rounds      int
+	answered    bool // the last KEEPALIVE was answered
+
+	offers []Offer        // ours, as last sent
+	theirs []Offer        // the peer's, as last received
+	nets   []netip.Prefix // the peer's networks, from a NAK
+	avoid  []netip.Prefix // what NAKs of this attempt named
+	entry  Entry          // agreement in the making or in force
+	before Record
+
+	reason Reason // of the last failure
+	text   string
+}
+
+// Status is a peer's line for people.
+type Status struct {
+	Peer   string
+	Domain string
+	State  State
+	Role   Role
+	Entry  Entry // meaningful from Connecting on
+	Before Record
+	Reason Reason // of the last failure, 0 when none
+	Text   string
+}
+
+// SetPeers takes the configured peers. Tunnels of peers that are gone are
+// closed; of those that stay nothing changes. Records are what Save once gave.
+func (g *Gateway) SetPeers(ps []Peer, records map[string]Record) []Action {
+	g.out = nil
+	var names []string
+	for _, c := range ps {
+		names = append(names, c.Name)
+		p := g.peers[c.Name]
+		if p != nil && !bytes.Equal(p.Key, c.Key) {
+			g.disconnect(p, ReasonSuperseded) // another home under an old name
+			p = nil
+		}
+		if p == nil {
+			p = &peer{before: records[c.Name]}
+			g.peers[c.Name] = p
+		}
+		p.Peer = c
+	}
+	for _, n := range g.order {
+		if !slices.Contains(names, n) {
+			g.disconnect(g.peers[n], ReasonRefused)
+			delete(g.peers, n)
+		}
+	}
+	g.order = names
+	return g.out
+}
+
+// SetHome takes what changed of our own addresses. Tunnels whose agreement no
+// longer fits are negotiated anew, the others stay as they are.
+func (g *Gateway) SetHome(h Home) []Action {
+	g.out = nil
+	g.home = h
+	for _, n := range g.order {
+		p := g.peers[n]
+		if p.state < Connecting || g.fits(p) {
+			continue
+		}
+		g.end(p, ReasonSuperseded, "our addresses have changed")
+		if p.role == Initiator {
+			g.start(p)
+		} else {
+			p.state = Idle
+			g.timer(p, 0)
+		}
+	}
+	return g.out
+}
+
+// fits tells whether a peer's agreement still holds with the home as it is.
+func (g *Gateway) fits(p *peer) bool {
+	e := &p.entry
+	return sameSet(Networks(e.Own), g.home.Networks) &&
+		Inside(g.home.Gateway, e.Own) == e.OwnGateway &&
+		g.substitutesFree(p, e.Theirs) && g.ownFree(p, e.Own)
+}
+
+// Adopt takes a tunnel over that a former process of this gateway left
+// standing. Nothing is negotiated; an initiator opens a control connection.
+func (g *Gateway) Adopt(e Entry) []Action {
+	g.out = nil
+	p := g.peers[e.Peer]
+	if p == nil || p.state != Idle {
+		g.do(StopTunnel{e})
+		return g.out
+	}
+	p.entry, p.role, p.state, p.established = e, e.Role, Up, true
+	g.do(Progress{Peer: p.Name, Step: StepUp})
+	if p.role == Initiator {
+		g.timer(p, time.Second)
+	}
+	return g.out
+}
+
+// Entries is the connection table: tunnels that stand or are being set up, in
+// the order of the configured peers.
+func (g *Gateway) Entries() []Entry {
+	var out []Entry
+	for _, n := range g.order {
+		if p := g.peers[n]; p.state >= Connecting {
+			out = append(out, p.entry)
+		}
+	}
+	return out
+}
+
+// Status tells where every peer's tunnel stands, in the order of the configured
+// peers.
+func (g *Gateway) Status() []Status {
+	out := make([]Status, 0, len(g.order))
+	for _, n := range g.order {
+		p := g.peers[n]
+		out = append(out, Status{p.Name, p.Domain, p.state, p.role, p.entry, p.before, p.reason, p.text})
+	}
+	return out
+}
+
+// Known are the substitutes of every home we have had a tunnel with, up or
+// down: nothing meant for them may leave through the WAN.
+func (g *Gateway) Known() []netip.Prefix {
+	var out []netip.Prefix
+	for _, n := range g.order {
+		p := g.peers[n]
+		subs := Substitutes(p.before.Theirs)
+		if p.state >= Connecting {
+			subs = Substitutes(p.entry.Theirs)
+		}
+		for _, s := range subs {
+			if !slices.Contains(out, s) && !overlapsAny(s, g.home.Networks) && !overlapsAny(s, g.home.Occupied) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// Handle takes an event of a peer and says what to do. An event of a peer that
+// is not configured changes nothing.
+func (g *Gateway) Handle(name string, ev Event) []Action {
+	g.out = nil
+	p := g.peers[name]
+	if p == nil {
+		return nil
+	}
+	switch ev := ev.(type) {
+	case Connect:
+		g.connect(p)
+	case Disconnect:
+		g.disconnect(p, ev.Reason)
+	case Opened:
+		g.opened(p, ev.Conn)
+	case DialFailed:
+		g.dialFailed(p, ev)
+	case Received:
+		g.received(p, ev.Conn, ev.Msg)
+	case Malformed:
+		g.malformed(p, ev)
+	case Closed:
+		g.closed(p, ev.Conn)
+	case Timeout:
+		if ev.Seq == p.timer {
+			g.timeout(p)
+		}
+	case Started:
+		if ev.TunnelID == p.entry.TunnelID {
+			g.started(p)
+		}
+	case StartFailed:
+		if ev.TunnelID == p.entry.TunnelID && (p.state == Preparing || p.state == Connecting) {
+			g.startFailed(p, ev.Text)
+		}
+	case LinkUp:
+		if ev.TunnelID == p.entry.TunnelID && p.state == Connecting {
+			g.to(p, Proving, ProveLimit)
+			g.do(Progress{Peer: p.Name, Step: StepTunnel}, Prove{p.entry})
+		}
+	case Proven:
+		if ev.TunnelID == p.entry.TunnelID && p.state == Proving {
+			g.up(p)
+		}
+	case LinkDown:
+		if ev.TunnelID == p.entry.TunnelID && p.state >= Connecting {
+			g.fail(p, ReasonLink, ev.Text)
+		}
+	}
+	return g.out
+}
+
+func (g *Gateway) do(a ...Action) { g.out = append(g.out, a...) }
+
+func (g *Gateway) send(p *peer, m *Message) { g.do(Send{p.conn, m}) }
+
+// to moves a peer to a state that may last only so long; 0 is for ever.
+func (g *Gateway) to(p *peer, s State, limit time.Duration) {
+	p.state = s
+	g.timer(p, limit)
+}
+
+func (g *Gateway) timer(p *peer, after time.Duration) {
+	p.timer++
+	g.do(SetTimer{p.Name, p.timer, after})
+}
+
+func (g *Gateway) connect(p *peer) {
+	p.held = false
+	switch p.state {
+	case Up:
+		g.do(Progress{Peer: p.Name, Step: StepUp})
+	case Idle, Waiting:
+		p.attempts = 0
+		g.start(p)
+	}
+}
+
+// start begins an attempt as initiator.
+func (g *Gateway) start(p *peer) {
+	g.dropConn(p)
+	p.role, p.rounds = Initiator, 0
+	p.entry, p.offers, p.theirs, p.nets, p.avoid = Entry{}, nil, nil, nil, nil
+	g.do(Progress{Peer: p.Name, Step: StepConnecting})
+	g.to(p, Dialing, DialLimit)
+	g.do(Dial{p.Name})
+}
+
+func (g *Gateway) disconnect(p *peer, r Reason) {
+	if p.state == Idle {
+		p.established = false
+		return
+	}
+	was := p.state
+	p.held = r == ReasonUser && p.conn == 0 && was >= Connecting
+	g.end(p, r, "")
+	p.established, p.reason, p.text = false, 0, ""
+	if was != Waiting {
+		g.do(Progress{Peer: p.Name, Step: StepDown, Reason: r})
+	}
+	p.state = Idle
+	hold := time.Duration(0)
+	if p.held {
+		hold = HoldTime
+	}
+	g.timer(p, hold)
+}
+
+// end closes what there is of a tunnel and its talk, and tells the peer why.
+func (g *Gateway) end(p *peer, r Reason, text string) {
+	if p.conn != 0 && p.entry.TunnelID != 0 {
+		g.send(p, &Message{Type: Close, Talk: p.talk, TunnelID: p.entry.TunnelID, Reason: r, Text: text})
+	}
+	g.dropConn(p)
+	if p.state >= Preparing && p.entry.TunnelID != 0 {
+		g.do(StopTunnel{p.entry})
+	}
+	p.entry = Entry{}
+}
+
+func (g *Gateway) dropConn(p *peer) {
+	if p.conn != 0 {
+		g.do(CloseConn{p.conn})
+		p.conn = 0
+	}
+}
+
+// fail ends an attempt or a tunnel that no longer works, and decides whether
+// another attempt follows.
+func (g *Gateway) fail(p *peer, r Reason, text string) {
+	was := p.state
+	g.end(p, r, text)
+	p.reason, p.text = r, text
+	pr := Progress{Peer: p.Name, Step: StepFailed, Reason: r, Text: text}
+	if was == Up {
+		pr.Step = StepDown
+		p.attempts = 0
+	}
+	again := p.role == Initiator && p.Domain != "" && !r.Permanent() && (p.established || p.Auto || r == ReasonBusy && p.attempts < MaxBusy)
+	if p.Auto && p.Domain != "" && r != ReasonUser && !again {
+		again, p.attempts = true, max(p.attempts, 5) // somebody may mend it meanwhile; don't hurry
+	}
+	if !again {
+		p.established = false
+		g.to(p, Idle, 0)
+		g.do(pr)
+		return
+	}
+	pr.Retry = backoff(p.attempts)
+	p.attempts++
+	g.to(p, Waiting, pr.Retry)
+	g.do(pr)
+}
+
+func (g *Gateway) up(p *peer) {
+	p.established, p.attempts, p.answered, p.reason, p.text = true, 0, true, 0, ""
+	g.to(p, Up, 0)
+	if p.role == Initiator {
+		g.timer(p, KeepaliveEvery)
+	}
+	if r := (Record{Own: p.entry.Own, Theirs: p.entry.Theirs}); !r.Equal(p.before) {
+		p.before = r
+		g.do(Save{p.Name, r})
+	}
+	g.do(Progress{Peer: p.Name, Step: StepUp})
+}
+
+func (g *Gateway) closed(p *peer, c ConnID) {
+	if c != p.conn {
+		return
+	}
+	p.conn = 0
+	switch p.state {
+	case Dialing, Requested, Acked:
+		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
+	case Refusing, Responded:
+		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
+	case Up:
+		if p.role == Initiator {
+			g.timer(p, backoff(0))
+		}
+	}
+}
+
+func (g *Gateway) malformed(p *peer, ev Malformed) {
+	var v VersionError
+	r := ReasonMalformed
+	if errors.As(ev.Err, &v) {
+		r = ReasonVersion
+	}
+	g.do(Send{ev.Conn, &Message{Type: Nak, Talk: p.talk, Refused: Request, Reason: r, Text: clip(ev.Err.Error())}}, CloseConn{ev.Conn})
+	if ev.Conn != p.conn {
+		return
+	}
+	p.conn = 0
+	if p.state < Connecting {
+		g.fail(p, r, ev.Err.Error())
+	} else if p.state == Up && p.role == Initiator {
+		g.timer(p, backoff(1))
+	}
+}
+
+func (g *Gateway) timeout(p *peer) {
+	switch p.state {
+	case Idle:
+		p.held = false
+	case Waiting:
+		g.start(p)
+	case Up:
+		g.keepalive(p)
+	case Dialing:
+		g.fail(p, ReasonUnreachable, "no connection within "+DialLimit.String())
+	case Connecting:
+		g.fail(p, ReasonLink, "the VPN tunnel did not come up within "+LinkLimit.String())
+	case Proving:
+		g.fail(p, ReasonLink, "the VPN tunnel is up, but no packet came back through it")
+	case Preparing:
+		g.startFailed(p, "the VPN server did not start within "+PrepareLimit.String())
+	default:
+		g.fail(p, ReasonTimeout, fmt.Sprintf("the other gateway did not answer (%v)", p.state))
+	}
+}
+
+// keepalive is the initiator's duty: it shows that the control connection
+// works, and opens a new one where it does not. The tunnel itself is watched by
+// its own link.
+func (g *Gateway) keepalive(p *peer) {
+	if p.conn == 0 {
+		g.timer(p, DialLimit+KeepaliveEvery)
+		g.do(Dial{p.Name})
+		return
+	}
+	if !p.answered {
+		g.dropConn(p)
+		g.timer(p, backoff(0))
+		return
+	}
+	p.answered = false
+	g.send(p, &Message{Type: Keepalive, Talk: p.talk, TunnelID: p.entry.TunnelID})
+	g.timer(p, KeepaliveEvery)
+}
+
+// taken is all that a substitute of p's home must not overlap here (design law
+// 2): our networks, everything else connected or routed, and the substitutes,
+// ours and theirs, of every other tunnel. The substitutes of homes that are not
+// connected now are kept for them while strict.
+func (g *Gateway) taken(p *peer, strict bool) []netip.Prefix {
+	out := slices.Concat(g.home.Networks, g.home.Occupied)
+	for _, n := range g.order {
+		q := g.peers[n]
+		switch {
+		case q == p:
+		case len(q.entry.Theirs) > 0:
+			for _, m := range q.entry.Own {
+				out = append(out, m.Substitute)
+			}
+			for _, m := range q.entry.Theirs {
+				out = append(out, m.Substitute)
+			}
+		case strict:
+			for _, m := range q.before.Theirs {
+				out = append(out, m.Substitute)
+			}
+		}
+	}
+	return out
+}
+
+// foreign are the substitutes of all other homes: ours must keep clear of them,
+// while our own may be the same for everybody.
+func (g *Gateway) foreign(p *peer) []netip.Prefix {
+	var out []netip.Prefix
+	for _, n := range g.order {
+		if q := g.peers[n]; q != p {
+			ms := q.entry.Theirs
+			if len(ms) == 0 {
+				ms = q.before.Theirs
+			}
+			for _, m := range ms {
+				out = append(out, m.Substitute)
+			}
+		}
+	}
+	return out
+}
+
+// choose picks the substitutes of p's networks.
+func (g *Gateway) choose(p *peer, offers []Offer, own []netip.Prefix) ([]Mapping, error) {
+	var before []Mapping
+	var nets []netip.Prefix
+	for _, o := range offers {
+		nets = append(nets, o.Network)
+	}
+	if p.before.valid(g.home.Networks, nets) {
+		before = p.before.Theirs
+	}
+	ms, err := Choose(offers, append(g.taken(p, true), own...), before)
+	if err != nil { // rather move a home that is away than refuse one that is here
+		if again, err2 := Choose(offers, append(g.taken(p, false), own...), before); err2 == nil {
+			return again, nil
+		}
+	}
+	return ms, err
+}
+
+// substitutesFree and ownFree check an agreement against what has changed since
+// its parts were offered.
+func (g *Gateway) substitutesFree(p *peer, theirs []Mapping) bool {
+	s := newSpace(g.taken(p, false))
+	for _, m := range theirs {
+		if !s.free(m.Substitute) {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *Gateway) ownFree(p *peer, own []Mapping) bool {
+	var others []netip.Prefix
+	for _, n := range g.order {
+		if q := g.peers[n]; q != p {
+			others = append(others, Substitutes(q.entry.Theirs)...)
+		}
+	}
+	s := newSpace(others, g.home.Occupied)
+	for _, m := range own {
+		if !s.free(m.Substitute) || m.NAT() && overlapsAny(m.Substitute, g.home.Networks) {
+			return false
+		}
+	}
+	return true
+}
+
+// makeOffers are our networks with candidates; false when one can't be offered
+// anything.
+func (g *Gateway) makeOffers(p *peer, more []netip.Prefix) bool {
+	nets := slices.Clone(p.nets)
+	for _, o := range p.theirs {
+		nets = append(nets, o.Network)
+	}
+	before := p.before.Own
+	if len(nets) > 0 && !p.before.valid(g.home.Networks, nets) {
+		before = nil // one of the homes was renumbered: begin afresh
+	}
+	p.offers = g.home.Offers(Bounds{
+		Avoid:   slices.Concat(g.foreign(p), p.avoid, more),
+		Peer:    nets,
+		Reserve: p.role == Initiator,
+		Before:  before,
+	})
+	for _, o := range p.offers {
+		if len(o.Candidates) == 0 {
+			return false
+		}
+	}
+	return len(p.offers) > 0
+}
+
+// protocols are those possible with a peer, our best first.
+func (g *Gateway) protocols(p *peer) []Protocol {
+	var out []Protocol
+	for _, x := range g.cfg.Protocols {
+		if slices.Contains(p.Protocols, x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// port is the lowest VPN port that no tunnel of ours uses; 0 when all are in
+// use.
+func (g *Gateway) port() uint16 {
+	used := map[uint16]bool{}
+	for _, p := range g.peers {
+		used[p.entry.LocalPort] = true
+	}
+	for i := range g.cfg.Ports {
+		if n := g.cfg.PortBase + i; !used[n] {
+			return n
+		}
+	}
+	return 0
+}
+
+// tunnelID is a random number that no tunnel here has and that is not 0.
+func (g *Gateway) tunnelID() uint32 {
+	for {
+		id := uint32(g.cfg.Random())
+		used := id == 0
+		for _, p := range g.peers {
+			used = used || p.entry.TunnelID == id
+		}
+		if !used {
+			return id
+		}
+	}
+}
+
+// clip cuts a text to what a message may carry.
+func clip(s string) string {
+	s = string(bytes.Map(func(r rune) rune {
+		if !printable(string(r)) {
+			return ' '
+		}
+		return r
+	}, []byte(s)))
+	for len(s) > maxText {
+		s = s[:len(s)-1]
+		for len(s) > 0 && !printable(s) {
+			s = s[:len(s)-1]
+		}
+	}
+	return s
+}

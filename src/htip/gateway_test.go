@@ -1,0 +1,583 @@
+package htip
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// homes makes gateways that all use 192.168.1.0/24.
+func homes(t *testing.T, names ...string) (*world, map[string]*node) {
+	w := newWorld(t)
+	for _, n := range names {
+		w.add(n, Derived, "", "192.168.1.0/24")
+	}
+	w.friends()
+	return w, w.nodes
+}
+
+func (w *world) mustBeUp(a, b *node) {
+	w.t.Helper()
+	if a.state(b.name) != Up || b.state(a.name) != Up {
+		w.t.Fatalf("%s %v, %s %v\n%s", a.name, a.state(b.name), b.name, b.state(a.name), strings.Join(w.log, "\n"))
+	}
+	w.agree()
+}
+
+func TestEveryPairOfHomes(t *testing.T) {
+	w, n := homes(t, "alice", "bob", "carol", "dave")
+	for a := range n {
+		for b := range n {
+			if a < b {
+				w.handle(n[a], b, Connect{})
+				w.mustBeUp(n[a], n[b])
+			}
+		}
+	}
+	for _, x := range n {
+		if len(x.Entries()) != 3 {
+			t.Errorf("%s has %d entries", x.name, len(x.Entries()))
+		}
+		first := x.Entries()[0].Own[0].Substitute
+		for _, e := range x.Entries() {
+			if e.Own[0].Substitute != first {
+				t.Errorf("%s is %v and %v to its friends", x.name, first, e.Own[0].Substitute)
+			}
+			if !slices.Contains(x.Known(), e.Theirs[0].Substitute) {
+				t.Errorf("%s does not guard %v", x.name, e.Theirs)
+			}
+		}
+	}
+}
+
+// TestAFreeNetworkUsedForAThirdHome is ¶121: A's own address is free at B, but
+// B knows a third home by it already.
+func TestAFreeNetworkUsedForAThirdHome(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice", Sequential, "10.0.0.0/8", "10.0.1.0/24")
+	b := w.add("bob", Sequential, "10.0.0.0/8", "10.0.0.0/24")
+	c := w.add("carol", Sequential, "10.0.0.0/8", "10.0.1.0/24")
+	w.friends()
+	w.handle(c, "bob", Connect{})
+	w.mustBeUp(c, b)
+	w.handle(a, "bob", Connect{})
+	w.mustBeUp(a, b)
+	if s := c.entry("bob").Own[0].Substitute; s != px("10.0.1.0/24") {
+		t.Errorf("carol is known as %v", s)
+	}
+	if s := a.entry("bob").Own[0].Substitute; s == px("10.0.1.0/24") {
+		t.Errorf("alice is known as %v, which is carol", s)
+	}
+}
+
+func TestResponderRefusesProtocol(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	w.act(n["bob"], n["bob"].SetPeers([]Peer{{Name: "alice", Key: key("alice"), Protocols: []Protocol{WireGuard}}}, nil))
+	w.handle(n["alice"], "bob", Connect{})
+	st := n["alice"].Status()[0]
+	if st.State != Idle || st.Reason != ReasonNoProtocol || !strings.Contains(st.Text, "allows you none") {
+		t.Fatalf("%+v", st)
+	}
+	if n["bob"].state("alice") != Idle || len(w.conns) != 0 {
+		t.Errorf("bob is %v, connections %v", n["bob"].state("alice"), w.conns)
+	}
+}
+
+func TestNothingPossibleHere(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	w.act(n["alice"], n["alice"].SetPeers([]Peer{{Name: "bob", Domain: "bob.example.org", Key: key("bob")}}, nil))
+	w.handle(n["alice"], "bob", Connect{})
+	if st := n["alice"].Status()[0]; st.Reason != ReasonNoProtocol || len(w.wire) != 0 {
+		t.Fatalf("%+v, %v", st, w.wire)
+	}
+}
+
+func TestPoolUsedUp(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice", Derived, "10.9.0.0/24", "192.168.1.0/24")
+	b := w.add("bob", Derived, "10.9.0.0/24", "192.168.1.0/24")
+	w.friends()
+	w.handle(a, "bob", Connect{})
+	for _, n := range []*node{a, b} {
+		if len(n.Entries()) != 0 || len(w.conns) != 0 {
+			t.Errorf("%s keeps %v", n.name, n.Entries())
+		}
+	}
+	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonExhausted || st.Text == "" {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestAllNetworksShadowedThere(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice", Sequential, "10.0.0.0/8", "10.0.0.0/24")
+	w.add("bob", Sequential, "10.0.0.0/8", "10.0.0.0/8")
+	w.friends()
+	w.handle(a, "bob", Connect{})
+	if st := a.Status()[0]; st.State != Idle || !st.Reason.Permanent() {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	w, n := homes(t, "alice")
+	a := n["alice"]
+	w.act(a, a.SetPeers([]Peer{{Name: "zoe", Domain: "zoe.example.org", Key: key("zoe"), Protocols: []Protocol{L2TP}}}, nil))
+	w.handle(a, "zoe", Connect{})
+	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonUnreachable {
+		t.Fatalf("%+v", st)
+	}
+	// One that shall always be up is tried for ever, ever more slowly.
+	w.act(a, a.SetPeers([]Peer{{Name: "zoe", Domain: "zoe.example.org", Key: key("zoe"), Protocols: []Protocol{L2TP}, Auto: true}}, nil))
+	w.handle(a, "zoe", Connect{})
+	for _, want := range []time.Duration{1, 2, 5, 10, 30, 60, 60} {
+		if got := a.limit("zoe"); got != want*time.Second || a.state("zoe") != Waiting {
+			t.Fatalf("%v in %v, want %v s", got, a.state("zoe"), int(want))
+		}
+		w.fire(a, "zoe")
+	}
+	w.handle(a, "zoe", Disconnect{ReasonUser})
+	if a.state("zoe") != Idle || a.limit("zoe") != 0 {
+		t.Error("still trying after disconnect")
+	}
+}
+
+func TestBothAtOnce(t *testing.T) {
+	for _, order := range [][2]string{{"alice", "bob"}, {"bob", "alice"}} {
+		w, n := homes(t, "alice", "bob")
+		a, b := n[order[0]], n[order[1]]
+		// Both events are handled before any message is delivered.
+		w.act(a, a.Handle(b.name, Connect{}))
+		w.act(b, b.Handle(a.name, Connect{}))
+		w.handle(a, b.name, Connect{})
+		w.mustBeUp(a, b)
+		if n["alice"].entry("bob").Role != Initiator {
+			t.Error("alice has the smaller key and is not initiator")
+		}
+		if len(w.conns) != 1 || len(a.stops)+len(b.stops) != 0 {
+			t.Errorf("connections %v, stopped %v %v", w.conns, a.stops, b.stops)
+		}
+	}
+}
+
+func TestDisconnectTellsThePeer(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	for _, who := range []*node{a, b} {
+		other := map[*node]*node{a: b, b: a}[who]
+		w.handle(a, "bob", Connect{})
+		w.mustBeUp(a, b)
+		a.stops, b.stops = nil, nil
+		w.handle(who, other.name, Disconnect{ReasonUser})
+		if a.state("bob") != Idle || b.state("alice") != Idle || len(w.conns) != 0 {
+			t.Fatalf("%v %v %v", a.state("bob"), b.state("alice"), w.conns)
+		}
+		if len(a.stops) != 1 || len(b.stops) != 1 {
+			t.Errorf("stopped %v and %v", a.stops, b.stops)
+		}
+		if st := other.Status()[0]; st.Reason != ReasonUser {
+			t.Errorf("%+v", st)
+		}
+	}
+}
+
+func TestEndedWhileThePeerCouldNotBeTold(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	w.handle(b, "alice", Closed{b.peers["alice"].conn})
+	w.handle(b, "alice", Disconnect{ReasonUser})
+	w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "LCP echo"})
+	w.fire(a, "bob") // the other home tries again by itself
+	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonRefused {
+		t.Fatalf("%+v", st)
+	}
+	w.fire(b, "alice") // some time later
+	w.handle(a, "bob", Connect{})
+	w.mustBeUp(a, b)
+}
+
+func TestBrokenLinkComesBackWithTheSameSubstitutes(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	was := a.saved["bob"]
+	if was.Equal(Record{}) || !was.Equal(Record{b.saved["alice"].Theirs, b.saved["alice"].Own}) {
+		t.Fatalf("saved %v and %v", was, b.saved["alice"])
+	}
+	id := a.entry("bob").TunnelID
+	w.handle(b, "alice", LinkDown{id, "peer gone"})
+	w.handle(a, "bob", LinkDown{id, "peer gone"})
+	if a.state("bob") != Waiting || a.limit("bob") != time.Second || b.state("alice") != Idle {
+		t.Fatalf("%v %v %v", a.state("bob"), a.limit("bob"), b.state("alice"))
+	}
+	if !slices.Equal(a.Known(), Substitutes(was.Theirs)) {
+		t.Errorf("while down %v is guarded", a.Known())
+	}
+	w.fire(a, "bob")
+	w.mustBeUp(a, b)
+	if got := (Record{a.entry("bob").Own, a.entry("bob").Theirs}); !got.Equal(was) {
+		t.Errorf("%v became %v", was, got)
+	}
+	if a.entry("bob").TunnelID == id {
+		t.Error("the tunnel ID was used twice")
+	}
+}
+
+func TestBothForgetAndRemember(t *testing.T) {
+	w, n := homes(t, "alice", "bob", "carol")
+	w.handle(n["alice"], "bob", Connect{})
+	w.handle(n["carol"], "bob", Connect{})
+	a, b := n["alice"].saved, n["bob"].saved
+	was := fmt.Sprint(n["alice"].Entries()[0].Own, n["bob"].Entries()[0].Own)
+
+	// Both reboot; the third one comes first this time.
+	w2, m := homes(t, "alice", "bob", "carol")
+	m["alice"].saved, m["bob"].saved = a, b
+	m["alice"].SetPeers(nil, nil)
+	m["bob"].SetPeers(nil, nil)
+	w2.friends()
+	w2.handle(m["carol"], "bob", Connect{})
+	w2.handle(m["alice"], "bob", Connect{})
+	w2.mustBeUp(m["alice"], m["bob"])
+	if got := fmt.Sprint(m["alice"].Entries()[0].Own, m["bob"].Entries()[0].Own); got != was {
+		t.Errorf("substitutes %v became %v", was, got)
+	}
+}
+
+func TestAdoption(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	e := a.Entries()[0]
+	messages := len(w.wire)
+
+	// Alice's daemon is killed and starts again.
+	for c := range w.conns {
+		delete(w.conns, c)
+		w.handle(b, "alice", Closed{c})
+	}
+	w.mustBeUpAt(b, "alice")
+	a2 := w.add("alice", Derived, "", "192.168.1.0/24")
+	w.act(a2, a2.SetPeers([]Peer{{Name: "bob", Domain: "bob.example.org", Key: key("bob"), Protocols: []Protocol{L2TP}}}, a.saved))
+	w.act(a2, a2.Adopt(e))
+	w.fire(a2, "bob")
+	w.mustBeUp(a2, b)
+	if len(a2.stops)+len(b.stops) != 0 {
+		t.Errorf("stopped %v %v", a2.stops, b.stops)
+	}
+	for _, m := range w.wire[messages:] {
+		if !strings.Contains(m, "KEEPALIVE") {
+			t.Errorf("negotiated again: %s", m)
+		}
+	}
+
+	// The responder is killed too, and keeps nothing.
+	b2 := w.add("bob", Derived, "", "192.168.1.0/24")
+	w.act(b2, b2.SetPeers([]Peer{{Name: "alice", Key: key("alice"), Protocols: []Protocol{L2TP}}}, b.saved))
+	for c := range w.conns {
+		delete(w.conns, c)
+		w.handle(a2, "bob", Closed{c})
+	}
+	w.fire(a2, "bob") // reconnects, learns that bob knows nothing
+	w.fire(a2, "bob") // negotiates again
+	w.mustBeUp(a2, b2)
+	if len(a2.stops) != 1 {
+		t.Errorf("stopped %v", a2.stops)
+	}
+	if got := a2.Entries()[0]; fmt.Sprint(got.Own, got.Theirs) != fmt.Sprint(e.Own, e.Theirs) {
+		t.Errorf("%+v became %+v", e, got)
+	}
+	// What is adopted for a peer that is no longer configured is stopped.
+	e.Peer = "nobody"
+	if as := a2.Adopt(e); len(as) != 1 {
+		t.Errorf("%v", as)
+	}
+}
+
+func (w *world) mustBeUpAt(n *node, peer string) {
+	w.t.Helper()
+	if n.state(peer) != Up {
+		w.t.Fatalf("%s: %v", n.name, n.state(peer))
+	}
+}
+
+func TestKeepalive(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	for range 3 {
+		w.fire(a, "bob")
+		w.mustBeUp(a, b)
+	}
+	if len(w.conns) != 1 {
+		t.Errorf("connections %v", w.conns)
+	}
+	w.drop = func(from string, m *Message) bool { return from == "bob" }
+	w.fire(a, "bob") // unanswered
+	w.fire(a, "bob") // given up
+	w.drop = nil
+	w.fire(a, "bob") // connects anew
+	w.mustBeUp(a, b)
+	if len(w.conns) != 1 || len(a.stops) != 0 {
+		t.Errorf("connections %v, stopped %v", w.conns, a.stops)
+	}
+	// No connection to be had: the tunnel is not touched.
+	bob := w.nodes["bob"]
+	delete(w.nodes, "bob")
+	w.handle(a, "bob", Closed{a.peers["bob"].conn})
+	w.fire(a, "bob")
+	w.nodes["bob"] = bob
+	if a.state("bob") != Up || a.limit("bob") == 0 {
+		t.Errorf("%v %v", a.state("bob"), a.limit("bob"))
+	}
+}
+
+// TestEverySilence drops each message once: every attempt ends in an error with
+// a reason and leaves nothing behind, at either end.
+func TestEverySilence(t *testing.T) {
+	for _, lost := range []Type{Request, Response, Ack, Ready} {
+		w, n := homes(t, "alice", "bob")
+		a, b := n["alice"], n["bob"]
+		w.drop = func(_ string, m *Message) bool { return m.Type == lost }
+		w.handle(a, "bob", Connect{})
+		if a.state("bob") == Up {
+			t.Fatal("up without ", lost)
+		}
+		w.fire(a, "bob")
+		if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonTimeout || st.Text == "" {
+			t.Errorf("%v lost: %+v", lost, st)
+		}
+		if b.state("alice") == Connecting {
+			w.fire(b, "alice") // its server has listened in vain
+		}
+		if b.state("alice") != Idle || len(w.conns) != 0 || len(b.Entries()) != 0 || lost == Ready && len(b.stops) != 1 {
+			t.Errorf("%v lost: bob %v, connections %v, stopped %v", lost, b.state("alice"), w.conns, b.stops)
+		}
+		w.drop = nil
+		w.handle(a, "bob", Connect{})
+		w.mustBeUp(a, b)
+	}
+}
+
+func TestVPNProgramFails(t *testing.T) {
+	for _, broken := range []string{"alice", "bob"} {
+		w, n := homes(t, "alice", "bob")
+		a, b := n["alice"], n["bob"]
+		n[broken].broken = true
+		w.handle(a, "bob", Connect{})
+		st := a.Status()[0]
+		if st.State != Idle || st.Reason != ReasonServer || !strings.Contains(st.Text, "kernel has no L2TP") {
+			t.Errorf("%s broken: %+v", broken, st)
+		}
+		if len(w.conns) != 0 || len(a.Entries())+len(b.Entries()) != 0 {
+			t.Errorf("%s broken: left %v %v %v", broken, w.conns, a.Entries(), b.Entries())
+		}
+	}
+	w, n := homes(t, "alice", "bob")
+	n["alice"].mute = true
+	w.handle(n["alice"], "bob", Connect{})
+	w.fire(n["alice"], "bob")
+	if st := n["alice"].Status()[0]; st.State != Idle || st.Reason != ReasonLink || n["bob"].state("alice") != Idle {
+		t.Errorf("%+v, bob %v", st, n["bob"].state("alice"))
+	}
+}
+
+func TestJunk(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	// On a stray connection: the tunnel stays, the sender is told.
+	w.last++
+	w.conns[w.last] = [2]string{"alice", "bob"}
+	w.handle(b, "alice", Malformed{w.last, errors.New("junk")})
+	w.mustBeUp(a, b)
+	w.last++
+	w.conns[w.last] = [2]string{"alice", "bob"}
+	w.handle(b, "alice", Malformed{w.last, VersionError(9)})
+	if last := w.wire[len(w.wire)-1]; !strings.Contains(last, "NAK") {
+		t.Error(last)
+	}
+	// On the control connection: only that connection is lost.
+	w.handle(a, "bob", Malformed{a.peers["bob"].conn, errors.New("junk")})
+	w.mustBeUpAt(a, "bob")
+	w.fire(a, "bob")
+	w.mustBeUp(a, b)
+	// Messages of other talks and states change nothing.
+	for _, m := range []*Message{
+		{Type: Ready, Talk: 1}, {Type: Ack, Talk: 1}, {Type: Nak, Refused: Request, Reason: ReasonRefused},
+		{Type: Close, TunnelID: 1, Reason: ReasonUser}, {Type: Response, Talk: a.peers["bob"].talk},
+	} {
+		w.handle(a, "bob", Received{a.peers["bob"].conn, m})
+		w.mustBeUp(a, b)
+	}
+	w.handle(a, "bob", Received{99, &Message{Type: Keepalive, TunnelID: 77}})
+	w.handle(a, "nobody", Connect{})
+	w.mustBeUp(a, b)
+}
+
+// TestLyingPeer: what the peer chooses is held against what was offered.
+func TestLyingPeer(t *testing.T) {
+	lie := func(name string, change func(m *Message), of Type) {
+		w, n := homes(t, "alice", "bob")
+		a, b := n["alice"], n["bob"]
+		w.drop = func(_ string, m *Message) bool {
+			if m.Type == of {
+				change(m)
+				bytes, err := m.Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				m2, _ := Decode(bytes)
+				to, from := a, "bob"
+				if of == Ack {
+					to, from = b, "alice"
+				}
+				w.later(to, from, Received{to.peers[from].conn, m2})
+				return true
+			}
+			return false
+		}
+		w.handle(a, "bob", Connect{})
+		if a.state("bob") == Up || b.state("alice") == Up {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	lie("our LAN as A'", func(m *Message) {
+		m.Initiator[0].Substitute = px("10.250.250.0/24")
+		m.Initiator[0].Network = px("10.1.1.0/24")
+	}, Response)
+	lie("a substitute never offered", func(m *Message) { m.Initiator[0].Substitute = px("172.40.0.0/24") }, Response)
+	lie("the Internet as its network", func(m *Message) {
+		m.Offers = []Offer{{px("8.8.8.0/24"), []netip.Prefix{px("8.8.8.0/24")}}}
+		m.Gateway = netip.MustParseAddr("8.8.8.1")
+	}, Response)
+	lie("another protocol", func(m *Message) { m.Protocols = []Protocol{PPTP} }, Response)
+	lie("another A' in ACK", func(m *Message) { m.Initiator[0].Substitute = px("10.250.250.0/24") }, Ack)
+	lie("B' outside the offer", func(m *Message) { m.Responder[0].Substitute = px("172.40.0.0/24") }, Ack)
+	lie("B' equal to A'", func(m *Message) { m.Responder[0].Substitute = m.Initiator[0].Substitute }, Ack)
+	lie("other substitutes in READY", func(m *Message) { m.Responder[0].Substitute = px("10.250.250.0/24") }, Ready)
+}
+
+// TestClashesOnTheWay: what was free when it was offered is taken when the
+// answer comes; new parameters follow by themselves.
+func TestClashesOnTheWay(t *testing.T) {
+	for _, at := range []Type{Response, Ack} {
+		w := newWorld(t)
+		a := w.add("alice", Sequential, "10.0.0.0/8", "10.0.0.0/24")
+		b := w.add("bob", Sequential, "10.0.0.0/8", "10.0.0.0/24")
+		w.friends()
+		done := false
+		w.drop = func(_ string, m *Message) bool {
+			if m.Type != at || done {
+				return false
+			}
+			done = true
+			n, taken := a, m.Offers
+			if at == Ack {
+				n, taken = b, []Offer{{Candidates: Substitutes(m.Initiator)}}
+			}
+			h := n.home
+			for _, o := range taken {
+				h.Occupied = append(h.Occupied, o.Candidates...)
+			}
+			w.act(n, n.SetHome(h))
+			return false
+		}
+		w.handle(a, "bob", Connect{})
+		w.mustBeUp(a, b)
+		if !strings.Contains(strings.Join(w.wire, "\n"), "NAK") {
+			t.Error("no NAK was needed")
+		}
+	}
+}
+
+func TestHomeRenumbered(t *testing.T) {
+	w, n := homes(t, "alice", "bob", "carol")
+	a, b, c := n["alice"], n["bob"], n["carol"]
+	w.handle(a, "bob", Connect{})
+	w.handle(c, "bob", Connect{})
+	untouched := b.entry("carol")
+	for _, who := range []*node{b, a} {
+		h := who.home
+		// A static route appears where the other home is known.
+		h.Occupied = []netip.Prefix{who.Entries()[0].Theirs[0].Substitute}
+		was := who.Entries()[0]
+		w.act(who, who.SetHome(h))
+		w.handle(a, "bob", Timeout{})
+		if a.state("bob") == Waiting {
+			w.fire(a, "bob")
+		}
+		w.mustBeUp(a, b)
+		if got := who.Entries()[0]; got.Theirs[0].Substitute == was.Theirs[0].Substitute {
+			t.Errorf("%s keeps %v", who.name, got.Theirs)
+		}
+	}
+	if got := b.entry("carol"); fmt.Sprint(got) != fmt.Sprint(untouched) {
+		t.Errorf("the other tunnel moved: %+v", got)
+	}
+	if as := b.SetHome(b.Gateway.home); len(as) != 0 {
+		t.Errorf("the same home again: %v", as)
+	}
+}
+
+func TestPeersChange(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	w.act(a, a.SetPeers([]Peer{{Name: "bob", Domain: "bob.example.org", Key: key("bob"), Protocols: []Protocol{L2TP}, Auto: true}}, nil))
+	w.handle(a, "nobody", Connect{})
+	w.mustBeUp(a, b)
+	w.act(a, a.SetPeers([]Peer{{Name: "bob", Domain: "bob.example.org", Key: key("mallory"), Protocols: []Protocol{L2TP}}}, nil))
+	w.handle(a, "nobody", Connect{})
+	if a.state("bob") != Idle || len(a.stops) != 1 {
+		t.Errorf("another key, same tunnel: %v", a.state("bob"))
+	}
+	w.act(a, a.SetPeers(nil, nil))
+	if len(a.Status()) != 0 || a.Handle("bob", Connect{}) != nil {
+		t.Error("a removed peer lives on")
+	}
+}
+
+func TestPortsUsedUp(t *testing.T) {
+	w, n := homes(t, "alice", "bob", "carol")
+	n["alice"].cfg.Ports = 1
+	w.handle(n["alice"], "bob", Connect{})
+	w.mustBeUp(n["alice"], n["bob"])
+	w.handle(n["alice"], "carol", Connect{})
+	if st := n["alice"].Status()[1]; st.Reason != ReasonServer || !strings.Contains(st.Text, "ports") {
+		t.Errorf("%+v", st)
+	}
+	w.handle(n["carol"], "alice", Connect{})
+	if st := n["carol"].Status()[0]; st.Reason != ReasonServer {
+		t.Errorf("%+v", st)
+	}
+	w.mustBeUp(n["alice"], n["bob"])
+}
+
+func TestClip(t *testing.T) {
+	if s := clip("a\x1b[2Jb\n" + strings.Repeat("é", 200)); len(s) > maxText || !printable(s) || !strings.HasPrefix(s, "a [2Jb ") {
+		t.Errorf("%q", s)
+	}
+}
+
+func BenchmarkThousandthTunnel(b *testing.B) {
+	h := Home{Networks: []netip.Prefix{px("192.168.1.0/24")}, Pool: Private, Seed: key("alice")}
+	var taken []netip.Prefix
+	for i := range 999 {
+		taken = append(taken, netip.PrefixFrom(fromUint(uint32(first(h.slot(hash(key("x"), h.Networks[0], uint32(i))%65536, 24)))), 24))
+	}
+	offers := Home{Networks: h.Networks, Pool: Private, Seed: key("bob")}.Offers(Bounds{})
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Offers(Bounds{Avoid: taken})
+		if _, err := Choose(offers, taken, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
