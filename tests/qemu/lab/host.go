@@ -1,0 +1,240 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Host is a computer at home: the first of a LAN, whose namespace other hosts of the same LAN
+// share as further addresses. The Internet's namespace has the same methods.
+type Host struct {
+	ns     *namespace
+	device string
+	addr   netip.Addr
+	router *Router // nil on the Internet
+	lan    LAN
+}
+
+// Addr is the host's address.
+func (h *Host) Addr() netip.Addr { return h.addr }
+
+// Namespace is the name for ip netns exec.
+func (h *Host) Namespace() string { return h.ns.name }
+
+// AddAddr gives the host's network card another address, as another host of the same network
+// would have it.
+func (h *Host) AddAddr(addr netip.Addr) error {
+	return h.ns.addAddr(h.device, netip.PrefixFrom(addr, h.lan.Router.Bits()).String())
+}
+
+// Run runs a program of this machine in the host's namespace and returns its output. An exit
+// code other than 0 is an error.
+func (h *Host) Run(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	err := h.ns.do(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %s %s: %w: %s", h.ns.name, name, strings.Join(args, " "), err, tail(out.String(), 2000))
+	}
+	return out.String(), err
+}
+
+// Ping sends count echo requests of size bytes of data, 200 ms apart, from the host's address.
+// It is an error if not all are answered.
+func (h *Host) Ping(ctx context.Context, to netip.Addr, size, count int) error {
+	return h.ping(ctx, h.addr, to, size, count)
+}
+
+// PingFrom is Ping from another of the host's addresses.
+func (h *Host) PingFrom(ctx context.Context, from, to netip.Addr, size, count int) error {
+	return h.ping(ctx, from, to, size, count)
+}
+
+// PingDF is Ping with packets that may not be fragmented: it fails above the path's MTU.
+func (h *Host) PingDF(ctx context.Context, to netip.Addr, size, count int) error {
+	return h.ping(ctx, h.addr, to, size, count, "-M", "do")
+}
+
+func (h *Host) ping(ctx context.Context, from, to netip.Addr, size, count int, more ...string) error {
+	args := append([]string{"-n", "-q", "-i", "0.2", "-W", "2", "-c", strconv.Itoa(count),
+		"-s", strconv.Itoa(size), "-I", from.String()}, more...)
+	out, err := h.Run(ctx, "ping", append(args, to.String())...)
+	if err == nil && !strings.Contains(out, fmt.Sprintf(" %d received", count)) {
+		err = fmt.Errorf("%s: ping %s: not all of %d answered: %s", h.ns.name, to, count, out)
+	}
+	return err
+}
+
+// PingUntil pings until one request is answered, for hosts that become reachable.
+func (h *Host) PingUntil(ctx context.Context, to netip.Addr) error {
+	for {
+		err := h.ping(ctx, h.addr, to, 56, 1, "-W", "1")
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// Resolver is the DNS server that the host asks: its router's.
+func (h *Host) Resolver() netip.AddrPort {
+	if h.router == nil {
+		return netip.AddrPortFrom(InternetDNS, 53)
+	}
+	return netip.AddrPortFrom(h.lan.Router.Addr(), 53)
+}
+
+// Query asks the host's resolver one question over UDP and returns the whole answer.
+func (h *Host) Query(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	conn, err := h.Dial(ctx, "udp", h.Resolver().String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	m := new(dns.Msg)
+	m.SetQuestion(dns.Fqdn(name), qtype)
+	client := dns.Client{Timeout: 5 * time.Second}
+	answer, _, err := client.ExchangeWithConnContext(ctx, m, &dns.Conn{Conn: conn})
+	if err != nil {
+		return nil, fmt.Errorf("%s: ask %s for %s %s: %w", h.ns.name, h.Resolver(), name, dns.TypeToString[qtype], err)
+	}
+	return answer, nil
+}
+
+// Lookup asks the host's resolver for the IPv4 addresses of a name. An answer without any is
+// an error that names the response code.
+func (h *Host) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	answer, err := h.Query(ctx, name, dns.TypeA)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, rr := range answer.Answer {
+		if a, ok := rr.(*dns.A); ok {
+			if addr, ok := netip.AddrFromSlice(a.A.To4()); ok {
+				addrs = append(addrs, addr)
+			}
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("%s: no address of %s: %s", h.ns.name, name, dns.RcodeToString[answer.Rcode])
+	}
+	return addrs, nil
+}
+
+// LookupPTR asks the host's resolver for the names of an address.
+func (h *Host) LookupPTR(ctx context.Context, addr netip.Addr) ([]string, error) {
+	reverse, err := dns.ReverseAddr(addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("reverse name of %s: %w", addr, err)
+	}
+	answer, err := h.Query(ctx, reverse, dns.TypePTR)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, rr := range answer.Answer {
+		if p, ok := rr.(*dns.PTR); ok {
+			names = append(names, strings.TrimSuffix(p.Ptr, "."))
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s: no name of %s: %s", h.ns.name, addr, dns.RcodeToString[answer.Rcode])
+	}
+	return names, nil
+}
+
+// Dial opens a connection from the host. The address may have a name, which the host's resolver
+// is asked for.
+func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	name, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := netip.ParseAddr(name); err != nil {
+		addrs, err := h.Lookup(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		address = net.JoinHostPort(addrs[0].String(), port)
+	}
+	var conn net.Conn
+	err = h.ns.do(func() error {
+		// A literal address is dialled by this very goroutine, so on the thread in the namespace.
+		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.ns.name, err)
+	}
+	return conn, nil
+}
+
+// Listen opens a listening socket on the host, such as ("tcp", "10.0.0.5:80").
+func (h *Host) Listen(network, address string) (net.Listener, error) {
+	var l net.Listener
+	err := h.ns.do(func() (err error) {
+		l, err = (&net.ListenConfig{}).Listen(context.Background(), network, address)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.ns.name, err)
+	}
+	return l, nil
+}
+
+// ListenPacket opens a packet socket on the host, such as ("udp", "10.0.0.5:53").
+func (h *Host) ListenPacket(network, address string) (net.PacketConn, error) {
+	var l net.PacketConn
+	err := h.ns.do(func() (err error) {
+		l, err = (&net.ListenConfig{}).ListenPacket(context.Background(), network, address)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.ns.name, err)
+	}
+	return l, nil
+}
+
+// HTTP is a web client on the host: its names are those of the host's resolver.
+func (h *Host) HTTP() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: h.Dial, DisableKeepAlives: true}, Timeout: time.Minute}
+}
+
+// Serve runs a web server on the host until stop is called.
+func (h *Host) Serve(address string, handler http.Handler) (stop func() error, err error) {
+	l, err := h.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	return func() error {
+		err := srv.Close()
+		if serr := <-done; !errors.Is(serr, http.ErrServerClosed) {
+			err = errors.Join(err, serr)
+		}
+		return err
+	}, nil
+}

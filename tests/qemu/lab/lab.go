@@ -1,0 +1,243 @@
+// Package lab emulates homes on a small Internet: routers are whole machines under QEMU with a
+// kernel of their own; their LANs' hosts and the Internet are network namespaces of this
+// machine. It needs root and what scripts/setup installs.
+//
+//	host A ─ lan1 [router A] wan ─┬─ Internet (bridge, DNS, web server) ─┬─ wan [router B] lan1 ─ host B
+//
+// The tap device in a LAN's namespace is the network card of the LAN's hosts: what is captured
+// there is what a host sees.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options of a lab. The zero value is usual.
+type Options struct {
+	Arch Arch                             // of the routers; Mipsel unless given
+	Logf func(format string, args ...any) // where the lab tells what it does; nowhere unless given
+}
+
+// Lab is a small Internet with homes. There is one at a time on a machine.
+type Lab struct {
+	arch     Arch
+	logf     func(string, ...any)
+	dir      string
+	lock     *os.File
+	image    image
+	agent    []byte
+	internet *Internet
+	routers  []*Router
+	closed   sync.Once
+}
+
+// New makes the Internet, after it has waited for another lab on this machine to end and has
+// removed what a crashed one has left. Close must be called.
+func New(ctx context.Context, o Options) (*Lab, error) {
+	l := &Lab{arch: o.Arch, logf: o.Logf}
+	if l.arch.QEMU == "" {
+		l.arch = Mipsel
+	}
+	if l.logf == nil {
+		l.logf = func(string, ...any) {}
+	}
+	err := l.init(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func (l *Lab) init(ctx context.Context) error {
+	if os.Geteuid() != 0 {
+		return errors.New("must be run as root")
+	}
+	var err error
+	if l.image, err = buildImage(ctx, l.arch); err != nil {
+		return err
+	}
+	program, err := GoBuild(ctx, "htip/tests/qemu/lab/agent", l.arch)
+	if err != nil {
+		return err
+	}
+	if l.agent, err = os.ReadFile(program); err != nil {
+		return err
+	}
+	if l.lock, err = takeLock(ctx, "/run/htip-lab.lock", l.logf); err != nil {
+		return err
+	}
+	if err := removeLeftovers(); err != nil {
+		return fmt.Errorf("remove what another lab has left: %w", err)
+	}
+	if l.dir, err = os.MkdirTemp("", prefix); err != nil {
+		return err
+	}
+	l.internet, err = newInternet(ctx)
+	return err
+}
+
+// takeLock waits until this process is the only one with a lab.
+func takeLock(ctx context.Context, name string, logf func(string, ...any)) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for told := false; ; told = true {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		}
+		holder, _ := os.ReadFile(name)
+		if !told {
+			logf("waiting for the lab of process %s", holder)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("another lab is running, of process %s: %w", holder, context.Cause(ctx)), f.Close())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt(fmt.Append(nil, os.Getpid()), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+	}
+	return f, nil
+}
+
+// Close removes everything the lab has made. If the environment has LAB_KEEP=1, it first
+// waits for an interrupt, so that somebody can look around.
+func (l *Lab) Close() error {
+	var errs []error
+	l.closed.Do(func() {
+		if os.Getenv("LAB_KEEP") == "1" && l.internet != nil {
+			l.keep()
+		}
+		for _, r := range l.routers {
+			r.Kill()
+			for _, t := range r.taps {
+				errs = append(errs, t.Close())
+			}
+			for _, h := range r.lans {
+				errs = append(errs, h.ns.close())
+			}
+		}
+		if l.internet != nil {
+			errs = append(errs, l.internet.close())
+		}
+		if l.dir != "" {
+			errs = append(errs, os.RemoveAll(l.dir))
+		}
+		if l.lock != nil {
+			errs = append(errs, l.lock.Close())
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// keep tells where to look and waits for an interrupt.
+func (l *Lab) keep() {
+	fmt.Fprintf(os.Stderr, "LAB_KEEP: the lab stays until an interrupt of process %d.\n", os.Getpid())
+	for _, r := range l.routers {
+		fmt.Fprintf(os.Stderr, "  router %s: socat -,raw,echo=0 unix:%s\n", r.Name, r.path("serial"))
+		for _, h := range r.lans {
+			fmt.Fprintf(os.Stderr, "  its LAN: ip netns exec %s sh\n", h.ns.name)
+		}
+	}
+	fmt.Fprintf(os.Stderr, "  Internet: ip netns exec %s sh\n", l.internet.ns.name)
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	<-c
+	signal.Stop(c)
+}
+
+var nameRE = regexp.MustCompile(`^[a-z][a-z0-9]{0,7}$`)
+
+// AddRouter makes a home: the namespaces and links of a router that Start will boot.
+func (l *Lab) AddRouter(ctx context.Context, c RouterConfig) (*Router, error) {
+	if !nameRE.MatchString(c.Name) || slices.ContainsFunc(l.routers, func(r *Router) bool { return r.Name == c.Name }) {
+		return nil, fmt.Errorf("router %q: want a new name of 1 to 8 small letters and digits", c.Name)
+	}
+	if c.MemoryMB == 0 {
+		c.MemoryMB = 256
+	}
+	r := &Router{Name: c.Name, arch: l.arch, lab: l, config: c, number: len(l.routers) + 1}
+	l.routers = append(l.routers, r)
+	wan, err := l.internet.port("wan-" + c.Name)
+	if err != nil {
+		return nil, fmt.Errorf("router %s: %w", c.Name, err)
+	}
+	r.taps = append(r.taps, wan)
+	for i, lan := range c.LAN {
+		if err := r.addLAN(ctx, i, lan); err != nil {
+			return nil, fmt.Errorf("router %s, LAN %d: %w", c.Name, i, err)
+		}
+	}
+	return r, nil
+}
+
+// addLAN makes the namespace of a LAN; the tap in it is the first host's network card.
+func (r *Router) addLAN(ctx context.Context, i int, lan LAN) error {
+	if lan.Host == (netip.Addr{}) || !lan.Router.Contains(lan.Host) {
+		return fmt.Errorf("host %s is not in %s", lan.Host, lan.Router)
+	}
+	ns, err := newNamespace(ctx, fmt.Sprintf("%s-lan%d", r.Name, i+1))
+	if err != nil {
+		return err
+	}
+	h := &Host{ns: ns, device: "eth0", addr: lan.Host, router: r, lan: lan}
+	r.lans = append(r.lans, h)
+	tap, err := ns.tap(h.device)
+	if err != nil {
+		return err
+	}
+	r.taps = append(r.taps, tap)
+	if err := ns.addAddr(h.device, netip.PrefixFrom(lan.Host, lan.Router.Bits()).String()); err != nil {
+		return err
+	}
+	if err := ns.up(h.device); err != nil {
+		return err
+	}
+	return ns.defaultRoute(lan.Router.Addr())
+}
+
+// Start boots all routers at the same time.
+func (l *Lab) Start(ctx context.Context) error {
+	errs := make([]error, len(l.routers))
+	var wg sync.WaitGroup
+	for i, r := range l.routers {
+		wg.Go(func() { errs[i] = r.Start(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Host is the first host of a router's LAN; index 0 is br-lan.
+func (l *Lab) Host(r *Router, index int) *Host { return r.lans[index] }
+
+// Internet is what lies between the homes.
+func (l *Lab) Internet() *Internet { return l.internet }
+
+// SocketDir is where the routers' serial consoles are: NAME.serial, a unix socket.
+func (l *Lab) SocketDir() string { return filepath.Clean(l.dir) }
+
+// Routers are the routers in the order in which they were added.
+func (l *Lab) Routers() []*Router { return slices.Clone(l.routers) }
