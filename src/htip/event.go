@@ -35,8 +35,12 @@ type (
 		Conn ConnID
 		Err  error
 	}
-	// Closed: a connection is gone.
-	Closed struct{ Conn ConnID }
+	// Closed: a connection is gone, and why as far as known (0 and "" else).
+	Closed struct {
+		Conn   ConnID
+		Reason Reason
+		Text   string
+	}
 	// Timeout: the time of a SetTimer action is over.
 	Timeout struct{ Seq uint32 }
 	// Started: the VPN program that StartServer or StartClient asked for runs;

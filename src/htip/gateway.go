@@ -219,7 +219,7 @@ func (g *Gateway) Handle(name string, ev Event) []Action {
 	case Malformed:
 		g.malformed(p, ev)
 	case Closed:
-		g.closed(p, ev.Conn)
+		g.closed(p, ev)
 	case Timeout:
 		if ev.Seq == p.timer {
 			g.timeout(p)
@@ -364,16 +364,17 @@ func (g *Gateway) up(p *peer) {
 	g.do(Progress{Peer: p.Name, Step: StepUp})
 }
 
-func (g *Gateway) closed(p *peer, c ConnID) {
-	if c != p.conn {
+func (g *Gateway) closed(p *peer, ev Closed) {
+	if ev.Conn != p.conn {
 		return
 	}
 	p.conn = 0
 	switch p.state {
-	case Dialing, Requested, Acked:
-		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
-	case Refusing, Responded:
-		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
+	case Dialing, Requested, Acked, Refusing, Responded:
+		if ev.Reason == 0 {
+			ev.Reason, ev.Text = ReasonUnreachable, "the other gateway closed the connection"
+		}
+		g.fail(p, ev.Reason, ev.Text)
 	case Up:
 		if p.role == Initiator {
 			g.timer(p, backoff(0))

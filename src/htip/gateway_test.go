@@ -190,7 +190,7 @@ func TestEndedWhileThePeerCouldNotBeTold(t *testing.T) {
 	w, n := homes(t, "alice", "bob")
 	a, b := n["alice"], n["bob"]
 	w.handle(a, "bob", Connect{})
-	w.handle(b, "alice", Closed{b.peers["alice"].conn})
+	w.handle(b, "alice", Closed{Conn: b.peers["alice"].conn})
 	w.handle(b, "alice", Disconnect{ReasonUser})
 	w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "LCP echo"})
 	w.fire(a, "bob") // the other home tries again by itself
@@ -260,7 +260,7 @@ func TestAdoption(t *testing.T) {
 	// Alice's daemon is killed and starts again.
 	for c := range w.conns {
 		delete(w.conns, c)
-		w.handle(b, "alice", Closed{c})
+		w.handle(b, "alice", Closed{Conn: c})
 	}
 	w.mustBeUpAt(b, "alice")
 	a2 := w.add("alice", Derived, "", "192.168.1.0/24")
@@ -282,7 +282,7 @@ func TestAdoption(t *testing.T) {
 	w.act(b2, b2.SetPeers([]Peer{{Name: "alice", Key: key("alice"), Protocols: []Protocol{L2TP}}}, b.saved))
 	for c := range w.conns {
 		delete(w.conns, c)
-		w.handle(a2, "bob", Closed{c})
+		w.handle(a2, "bob", Closed{Conn: c})
 	}
 	w.fire(a2, "bob") // reconnects, learns that bob knows nothing
 	w.fire(a2, "bob") // negotiates again
@@ -330,7 +330,7 @@ func TestKeepalive(t *testing.T) {
 	// No connection to be had: the tunnel is not touched.
 	bob := w.nodes["bob"]
 	delete(w.nodes, "bob")
-	w.handle(a, "bob", Closed{a.peers["bob"].conn})
+	w.handle(a, "bob", Closed{Conn: a.peers["bob"].conn})
 	w.fire(a, "bob")
 	w.nodes["bob"] = bob
 	if a.state("bob") != Up || a.limit("bob") == 0 {

@@ -130,7 +130,7 @@ func (w *world) act(n *node, as []Action) {
 			delete(w.conns, a.Conn)
 			for i, e := range ends {
 				if ok && e != n.name {
-					w.later(w.nodes[e], ends[1-i], Closed{a.Conn})
+					w.later(w.nodes[e], ends[1-i], Closed{Conn: a.Conn})
 				}
 			}
 		case SetTimer:

@@ -1,0 +1,160 @@
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"htip/src/htip"
+)
+
+const (
+	handshakeLimit = 8 * time.Second                        // a MIPS router at 580 MHz needs well under one
+	messageLimit   = 10 * time.Second                       // for the rest of a message once it has begun, and for sending one
+	idleLimit      = 3*htip.KeepaliveEvery + 10*time.Second // silence of an open connection
+	queueLength    = 16                                     // messages waiting to be sent; the protocol never has more than a few
+)
+
+// Conn is a control connection to a peer whose key has been proven.
+type Conn struct {
+	tls   *tls.Conn
+	key   []byte
+	queue chan []byte
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newConn(c *tls.Conn, key []byte) *Conn {
+	conn := &Conn{tls: c, key: key, queue: make(chan []byte, queueLength), done: make(chan struct{})}
+	go conn.write()
+	return conn
+}
+
+// Dial opens a control connection to the gateway at addr and proves that it
+// owns the key. Errors: *WrongKeyError, or what the network said.
+func Dial(ctx context.Context, id *Identity, addr netip.AddrPort, key []byte) (*Conn, error) {
+	d := net.Dialer{Timeout: handshakeLimit, KeepAlive: htip.KeepaliveEvery}
+	raw, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	c := tls.Client(raw, id.clientConfig(key))
+	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, explain(err)
+	}
+	return newConn(c, key), nil
+}
+
+// Key is the peer's public key.
+func (c *Conn) Key() []byte { return c.key }
+
+// Remote is the peer's address on the Internet.
+func (c *Conn) Remote() netip.AddrPort {
+	a := c.tls.RemoteAddr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// Export derives n octets of key material for a purpose from the TLS session
+// (RFC 8446 §7.5). Both ends get the same, nobody else does.
+func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {
+	s := c.tls.ConnectionState()
+	return s.ExportKeyingMaterial("EXPORTER-HTIP-"+label, context, n)
+}
+
+// Receive waits for the next message. Errors of the message itself are those of
+// [htip.Decode]; after any error the connection is of no more use.
+func (c *Conn) Receive() (*htip.Message, error) {
+	header := make([]byte, htip.HeaderSize)
+	c.tls.SetReadDeadline(time.Now().Add(idleLimit))
+	if _, err := readFull(c.tls, header[:1]); err != nil {
+		return nil, explain(err)
+	}
+	// Whoever begins a message has to finish it soon.
+	c.tls.SetReadDeadline(time.Now().Add(messageLimit))
+	if _, err := readFull(c.tls, header[1:]); err != nil {
+		return nil, explain(err)
+	}
+	n, err := htip.Length(header)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, n)
+	copy(b, header)
+	if _, err := readFull(c.tls, b[htip.HeaderSize:]); err != nil {
+		return nil, explain(err)
+	}
+	return htip.Decode(b)
+}
+
+func readFull(c net.Conn, b []byte) (int, error) {
+	n := 0
+	for n < len(b) {
+		k, err := c.Read(b[n:])
+		if n += k; err != nil && n < len(b) {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Send queues a message; it never waits. Messages leave in order; if that fails
+// the connection is closed and Receive says so.
+func (c *Conn) Send(m *htip.Message) error {
+	b, err := m.Encode()
+	if err != nil {
+		return fmt.Errorf("sending %v: %w", m.Type, err)
+	}
+	select {
+	case <-c.done:
+		return net.ErrClosed
+	default:
+	}
+	select {
+	case c.queue <- b:
+		return nil
+	default:
+		c.tls.Close()
+		return errors.New("the other gateway does not take our messages")
+	}
+}
+
+func (c *Conn) write() {
+	for {
+		select {
+		case b := <-c.queue:
+			if c.writeOne(b) != nil {
+				c.tls.Close()
+				return
+			}
+		case <-c.done:
+			for {
+				select {
+				case b := <-c.queue:
+					if c.writeOne(b) == nil {
+						continue
+					}
+				default:
+				}
+				c.tls.Close()
+				return
+			}
+		}
+	}
+}
+
+func (c *Conn) writeOne(b []byte) error {
+	c.tls.SetWriteDeadline(time.Now().Add(messageLimit))
+	_, err := c.tls.Write(b)
+	return err
+}
+
+// Close closes the connection after what was queued has left.
+func (c *Conn) Close() { c.once.Do(func() { close(c.done) }) }
