@@ -19,13 +19,14 @@ type File struct {
 // Parent directories are added as needed; a later entry replaces an earlier one.
 type cpioWriter struct {
 	w    io.Writer
+	time int64 // of last change of every file, Unix seconds
 	n    int64
 	ino  int
 	dirs map[string]bool
 }
 
-func newCPIOWriter(w io.Writer) *cpioWriter {
-	return &cpioWriter{w: w, dirs: map[string]bool{".": true, "/": true}}
+func newCPIOWriter(w io.Writer, time int64) *cpioWriter {
+	return &cpioWriter{w: w, time: time, dirs: map[string]bool{".": true, "/": true}}
 }
 
 // add writes one entry under an absolute or relative path.
@@ -61,7 +62,7 @@ func (c *cpioWriter) entry(name string, f File) error {
 	}
 	c.ino++
 	_, err := fmt.Fprintf(c, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-		c.ino, mode, 0, 0, 1, 0, len(f.Data), 0, 0, f.Dev[0], f.Dev[1], len(name)+1, 0, name)
+		c.ino, mode, 0, 0, 1, c.time, len(f.Data), 0, 0, f.Dev[0], f.Dev[1], len(name)+1, 0, name)
 	if err == nil {
 		err = c.pad()
 	}

@@ -317,7 +317,7 @@ func readModuleDeps(name string) (map[string][]string, error) {
 func (b *imageBuilder) write(img image) error {
 	var buf bytes.Buffer
 	zw := gzip.NewWriter(&buf)
-	cw := newCPIOWriter(zw)
+	cw := newCPIOWriter(zw, 0)
 	names := make([]string, 0, len(b.files))
 	for name := range b.files {
 		names = append(names, name)

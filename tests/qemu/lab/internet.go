@@ -14,11 +14,15 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Addresses on the lab's Internet, which is 198.51.100.0/24 for the routers.
+// Addresses on the lab's Internet. The prefixes are reserved ones that belong to nobody, yet look
+// public to everything: dnsmasq's rebind protection rejects the documentation prefixes
+// (192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24) as if they were private, so that no router could
+// look another one up.
 var (
-	InternetGateway = netip.MustParseAddr("198.51.100.254") // the routers' default route
-	InternetHost    = netip.MustParseAddr("203.0.113.9")    // a web server on port 80 that answers "internet"
-	InternetDNS     = netip.MustParseAddr("203.0.113.53")   // the routers' resolver and everybody's authoritative server
+	InternetWAN     = netip.MustParsePrefix("192.88.99.0/24") // on-link for all routers
+	InternetGateway = netip.MustParseAddr("192.88.99.254")    // the routers' default route
+	InternetHost    = netip.MustParseAddr("192.52.193.9")     // a web server on port 80 that answers "internet"
+	InternetDNS     = netip.MustParseAddr("192.52.193.53")    // the routers' resolver and everybody's authoritative server
 )
 
 // InternetText is what the web server at InternetHost answers.
@@ -61,7 +65,7 @@ func (in *Internet) setUp() error {
 	if err != nil {
 		return err
 	}
-	for _, a := range [][2]string{{bridge, InternetGateway.String() + "/24"}, {"lo", InternetHost.String() + "/32"}, {"lo", InternetDNS.String() + "/32"}} {
+	for _, a := range [][2]string{{bridge, netip.PrefixFrom(InternetGateway, InternetWAN.Bits()).String()}, {"lo", InternetHost.String() + "/32"}, {"lo", InternetDNS.String() + "/32"}} {
 		if err := in.ns.addAddr(a[0], a[1]); err != nil {
 			return err
 		}

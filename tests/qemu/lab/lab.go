@@ -179,6 +179,12 @@ func (l *Lab) AddRouter(ctx context.Context, c RouterConfig) (*Router, error) {
 	if c.MemoryMB == 0 {
 		c.MemoryMB = 256
 	}
+	if !c.WAN.IsValid() {
+		c.WAN = wanAddress(len(l.routers) + 1)
+	}
+	if c.WAN.Masked() != InternetWAN {
+		return nil, fmt.Errorf("router %s: WAN %s: want an address in %s", c.Name, c.WAN, InternetWAN)
+	}
 	r := &Router{Name: c.Name, arch: l.arch, lab: l, config: c, number: len(l.routers) + 1}
 	l.routers = append(l.routers, r)
 	wan, err := l.internet.port("wan-" + c.Name)
@@ -241,3 +247,10 @@ func (l *Lab) SocketDir() string { return filepath.Clean(l.dir) }
 
 // Routers are the routers in the order in which they were added.
 func (l *Lab) Routers() []*Router { return slices.Clone(l.routers) }
+
+// wanAddress is the public address of the router of this number, counted from 1.
+func wanAddress(number int) netip.Prefix {
+	b := InternetWAN.Addr().As4()
+	b[3] += byte(number)
+	return netip.PrefixFrom(netip.AddrFrom4(b), InternetWAN.Bits())
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed guest
@@ -57,7 +58,8 @@ func (r *Router) overlay(agent []byte) ([]byte, error) {
 	}
 	maps.Copy(files, r.config.Files)
 	var buf bytes.Buffer
-	w := newCPIOWriter(&buf)
+	// dnsmasq takes a resolv-file of 1970 for one that has never changed, and does not read it.
+	w := newCPIOWriter(&buf, time.Now().Unix())
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if err := w.add(name, files[name]); err != nil {
 			return nil, err

@@ -23,7 +23,7 @@ import (
 // RouterConfig describes a home router.
 type RouterConfig struct {
 	Name     string          // host name, at most 8 letters or digits
-	WAN      netip.Prefix    // address on the Internet, such as 198.51.100.1/24
+	WAN      netip.Prefix    // address on the Internet, in InternetWAN; one is chosen unless given
 	LAN      []LAN           // home networks, br-lan first, then br-lan2 …
 	MemoryMB int             // 256 unless given
 	Files    map[string]File // more files, by absolute path

@@ -37,7 +37,6 @@ func run(args []string) error {
 	for i, name := range []string{"a", "b"} {
 		_, err := l.AddRouter(ctx, lab.RouterConfig{
 			Name: name,
-			WAN:  netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/24", i+1)),
 			LAN:  []lab.LAN{{Router: netip.MustParsePrefix("10.0.0.1/24"), Host: netip.MustParseAddr(fmt.Sprintf("10.0.0.%d", 4+i))}},
 		})
 		if err != nil {
