@@ -1,0 +1,82 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+)
+
+// A server's pppd reads its options from a named pipe, the gate, and waits
+// there until we write them.
+//
+// Why: both ends start their pppd in the same instant, and the first LCP
+// packet of the one that is ready earlier reaches nobody. It is sent again only
+// after the restart timer, whose unit is the second. The LAC's pppd begins
+// earlier (it is started before ICCN is on its way, RFC 2661 §7.2.1) and is
+// told to be silent; the server's, held back for gateDelay at its own side of
+// the line, then finds it listening, however long the line is.
+const (
+	gateDelay = 200 * time.Millisecond
+	// How often the gate looks for a reader: while a caller is expected, and
+	// later.
+	gateSoon    = 25 * time.Millisecond
+	gateLater   = 250 * time.Millisecond
+	gatePatient = 30 * time.Second
+)
+
+// serveGate feeds options to every reader of the pipe until the context ends
+// or the pipe is gone. A call may fail and be tried again by the peer, so it
+// goes on after the first.
+func serveGate(ctx context.Context, pipe, options string) {
+	began := time.Now()
+	for {
+		wait := gateSoon
+		if time.Since(began) > gatePatient {
+			wait = gateLater
+		}
+		// Without a reader the open fails instead of waiting for one, so that
+		// no thread hangs in it for the tunnel's lifetime.
+		f, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return
+		case err == nil:
+			if pause(ctx, gateDelay) {
+				// A pppd that was killed meanwhile: the write fails, and the
+				// next reader gets it.
+				_ = writeOptions(f, options)
+			}
+			_ = f.Close()
+			// The reader must see the end before the pipe is opened again.
+			wait = gateDelay
+		}
+		if !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+// writeOptions copies the options into the pipe. They fit its buffer.
+func writeOptions(f *os.File, options string) error {
+	b, err := os.ReadFile(options)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return err
+}
+
+// pause sleeps and says whether there is reason to go on.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

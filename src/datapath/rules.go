@@ -1,0 +1,104 @@
+package datapath
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// chainPrefix begins the name of every chain of ours.
+const chainPrefix = "HTIP-"
+
+// anyDevice is how iptables writes "any link of ours".
+const anyDevice = DevicePrefix + "+"
+
+// synMatch matches the packets that carry TCP's maximum segment size.
+const synMatch = "-p tcp -m tcp --tcp-flags SYN,RST SYN"
+
+// chain is one chain of ours and the jump that leads to it. The rules are in
+// the words and the order in which iptables-save prints them.
+type chain struct {
+	table string // "nat", "mangle", "raw"
+	hook  string // the built-in chain that jumps here
+	match string // which packets take the jump
+	rules []string
+}
+
+// name is unique in its table.
+func (c chain) name() string { return chainPrefix + c.hook }
+
+// jump is the rule in the built-in chain.
+func (c chain) jump() string { return c.match + " -j " + c.name() }
+
+// chainsFor is the rule text for what is wanted. Chains without rules are left
+// out: they should not exist.
+//
+// The jumps match our devices only and so cost every other packet one look.
+//
+//   - raw PREROUTING, before connection tracking sees the packet: what comes
+//     out of a tunnel must come from a substitute of that peer and go to a
+//     substitute of ours. The two DROPs count apart: a destination outside
+//     (somebody tries the WAN, the router's other addresses or a third home
+//     through us), a forged source.
+//   - nat PREROUTING and POSTROUTING: NETMAP at the tunnel's end.
+//   - mangle FORWARD: the tunnel's MTU is smaller than the LAN's, TCP is told.
+//
+// Limits for single hosts and ports of a peer will be further chains here
+// (filter FORWARD, INPUT): in ours a DROP is final, while no ACCEPT of ours can
+// override the firewall.
+func chainsFor(w Wanted) []chain {
+	tunnels := slices.Clone(w.Tunnels)
+	slices.SortFunc(tunnels, func(a, b Tunnel) int { return compareStrings(a.Device, b.Device) })
+
+	guard := chain{table: "raw", hook: "PREROUTING", match: "-i " + anyDevice}
+	clamp := chain{table: "mangle", hook: "FORWARD", match: synMatch}
+	in := chain{table: "nat", hook: "PREROUTING", match: "-i " + anyDevice}
+	out := chain{table: "nat", hook: "POSTROUTING", match: "-o " + anyDevice}
+
+	for _, t := range tunnels {
+		own := slices.Clone(t.Own)
+		slices.SortFunc(own, func(a, b Mapping) int { return comparePrefixes(a.Network, b.Network) })
+		peer := slices.Clone(t.Peer)
+		slices.SortFunc(peer, comparePrefixes)
+
+		for _, p := range peer {
+			for _, m := range own {
+				guard.rules = append(guard.rules, fmt.Sprintf("-s %s -d %s -i %s -j RETURN", p, m.Substitute, t.Device))
+			}
+		}
+		for _, p := range peer {
+			guard.rules = append(guard.rules, fmt.Sprintf("-s %s -i %s -j DROP", p, t.Device))
+		}
+		guard.rules = append(guard.rules, fmt.Sprintf("-i %s -j DROP", t.Device))
+
+		for _, m := range own {
+			if !m.NAT() {
+				continue
+			}
+			in.rules = append(in.rules, fmt.Sprintf("-d %s -i %s -j NETMAP --to %s", m.Substitute, t.Device, m.Network))
+			out.rules = append(out.rules, fmt.Sprintf("-s %s -o %s -j NETMAP --to %s", m.Network, t.Device, m.Substitute))
+		}
+	}
+	if len(tunnels) > 0 {
+		clamp.rules = []string{
+			// The kernel wants the match for SYN in the very rule.
+			"-i " + anyDevice + " " + synMatch + " -j TCPMSS --clamp-mss-to-pmtu",
+			"-o " + anyDevice + " " + synMatch + " -j TCPMSS --clamp-mss-to-pmtu",
+		}
+	}
+
+	var chains []chain
+	for _, c := range []chain{guard, clamp, in, out} {
+		if len(c.rules) > 0 {
+			chains = append(chains, c)
+		}
+	}
+	return chains
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
