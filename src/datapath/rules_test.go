@@ -1,0 +1,56 @@
+package datapath
+
+import (
+	"net/netip"
+	"testing"
+
+	"os"
+	"path/filepath"
+)
+
+// golden compares with testdata/<name>; HTIP_GOLDEN=1 writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if os.Getenv("HTIP_GOLDEN") != "" {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("differs from %s:\n%s", path, got)
+	}
+}
+
+func TestRulesFromNothing(t *testing.T) {
+	var none savedRules
+	if text, _ := none.plan(chainsFor(Wanted{Known: []netip.Prefix{pfx("10.2.0.0/24")}})); text != "" {
+		t.Errorf("rules without a tunnel:\n%s", text)
+	}
+	text, tables := none.plan(chainsFor(Wanted{Tunnels: []Tunnel{homeC(), homeA()}}))
+	golden(t, "restore-two.txt", text)
+	if len(tables) != 3 {
+		t.Errorf("tables %v", tables)
+	}
+	// Case 1 has no NAT and therefore no nat table.
+	text, tables = none.plan(chainsFor(Wanted{Tunnels: []Tunnel{homeC()}}))
+	golden(t, "restore-no-nat.txt", text)
+	if len(tables) != 2 {
+		t.Errorf("tables %v", tables)
+	}
+}
+
+func TestRulesDoNotDependOnOrder(t *testing.T) {
+	var none savedRules
+	a, _ := none.plan(chainsFor(Wanted{Tunnels: []Tunnel{homeC(), homeA()}}))
+	c := homeC()
+	c.Peer[0], c.Peer[1] = c.Peer[1], c.Peer[0]
+	b, _ := none.plan(chainsFor(Wanted{Tunnels: []Tunnel{homeA(), c}}))
+	if a != b {
+		t.Errorf("%s\n\n%s", a, b)
+	}
+}
