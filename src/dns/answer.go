@@ -210,7 +210,7 @@ func tellHost(m *dns.Msg, qname string, own []Mapping) (answer, error) {
 	default:
 		return answer{}, fmt.Errorf("the name server answered %s", rcodeName(m.Rcode))
 	}
-	a := answer{rcode: dns.RcodeSuccess, ttl: maxTTL}
+	a := answer{rcode: dns.RcodeSuccess, ttl: maxTTL, soa: pseudo}
 	hidden := false
 	name := qname
 	for hops := 0; hops < 8; hops++ {

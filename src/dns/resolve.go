@@ -1,0 +1,47 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/miekg/dns"
+)
+
+// ErrNoName is the answer of the public DNS that a name does not exist or has
+// no IPv4 address.
+var ErrNoName = errors.New("no such name in the public DNS")
+
+// Resolve asks the upstream resolvers for the IPv4 addresses of a public name,
+// at every call anew: the other home's address changes, and our own dnsmasq
+// sends names below it here. [Proxy.Run] must be running. Errors are ErrNoName
+// or what kept the resolvers from answering.
+func (p *Proxy) Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
+	if !domainname(name) {
+		return nil, fmt.Errorf("%q is no domain name", name)
+	}
+	k := outside{name: canonical(name), qtype: dns.TypeA}
+	f, err := p.internet.do(ctx, k, p.spawn, func() fetched { return p.fetch(p.base, k) })
+	if err == nil {
+		err = f.err
+	}
+	if err != nil {
+		return nil, quiet(err)
+	}
+	var out []netip.Addr
+	for _, rr := range f.msg.Answer {
+		if a, ok := rr.(*dns.A); ok {
+			if ip, ok := netip.AddrFromSlice(a.A.To4()); ok {
+				out = append(out, ip)
+			}
+		}
+	}
+	if len(out) == 0 {
+		if f.msg.Rcode != dns.RcodeSuccess && f.msg.Rcode != dns.RcodeNameError {
+			return nil, fmt.Errorf("the resolver answers %s", rcodeName(f.msg.Rcode))
+		}
+		return nil, ErrNoName
+	}
+	return out, nil
+}
