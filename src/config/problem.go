@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -105,6 +107,23 @@ func (ps Problems) Count(at Severity) int {
 		}
 	}
 	return n
+}
+
+// maxProblems is how many are told; a file of nothing but mistakes must not fill
+// the router's log.
+const maxProblems = 100
+
+// cut leaves the first maxProblems and one for all the others, as bad as the worst
+// of them.
+func (ps Problems) cut() Problems {
+	if len(ps) <= maxProblems {
+		return ps
+	}
+	rest := ps[maxProblems:]
+	worst := slices.MaxFunc(rest, func(a, b Problem) int { return cmp.Compare(a.Severity, b.Severity) })
+	out := slices.Clone(ps[:maxProblems])
+	out.addf(worst.Severity, "file", "%d more problems", len(rest))
+	return out
 }
 
 func (ps *Problems) add(p Problem) { *ps = append(*ps, p) }

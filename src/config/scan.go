@@ -32,7 +32,7 @@ type scanner struct {
 	glued int // bytes of line ends that backslashes removed from this line; uci doesn't count them
 
 	wordEnd int  // end of the last word that was not nothing, its quotes included
-	sep     int  // the semicolon that ended the statement, or -1
+	sep     int  // the semicolon behind that word, or -1
 	dead    bool // a semicolon cut the line short: uci doesn't read what is behind it
 }
 
@@ -142,7 +142,7 @@ func (s *scanner) word() (string, error) {
 		}
 	}
 	if s.pos > first {
-		s.wordEnd = s.pos
+		s.wordEnd, s.sep = s.pos, -1
 	}
 	if isSpace(s.peek()) {
 		s.pos++
