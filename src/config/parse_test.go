@@ -88,7 +88,7 @@ func TestRecordedCases(t *testing.T) {
 	}
 }
 
-// What the recordings don't hold; each was seen from the C program.
+// What the recordings do not hold. Each but the zero byte is the C program's answer.
 func TestParse(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		// bad ones first
