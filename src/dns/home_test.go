@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type home struct {
 	dir     string
 	cancel  context.CancelFunc
 	ended   chan error
+	clock   atomic.Int64 // how far the proxy's clock is ahead
 }
 
 // net127 gives each test process, and each home in it, addresses of its own in
@@ -90,6 +92,7 @@ func (h *home) start(t testing.TB) {
 	if h.Proxy, err = New(h.opt); err != nil {
 		t.Fatal(err)
 	}
+	h.Proxy.now = func() time.Time { return time.Now().Add(time.Duration(h.clock.Load())) }
 	var ctx context.Context
 	ctx, h.cancel = context.WithCancel(context.Background())
 	h.ended = make(chan error, 1)
