@@ -109,6 +109,14 @@ func (g *Gateway) SetPeers(ps []Peer, records map[string]Record) []Action {
 	return g.out
 }
 
+// SetAuto says whether a peer's tunnel shall be kept up without being asked: a
+// tunnel that somebody asked for comes back after a reboot of either gateway.
+func (g *Gateway) SetAuto(name string, auto bool) {
+	if p := g.peers[name]; p != nil {
+		p.Auto = auto
+	}
+}
+
 // SetHome takes what changed of our own addresses. Tunnels whose agreement no
 // longer fits are negotiated anew, the others stay as they are.
 func (g *Gateway) SetHome(h Home) []Action {

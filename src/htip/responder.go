@@ -285,4 +285,3 @@ func protocolList(ps []Protocol) string {
 	}
 	return s
 }
-

@@ -1,0 +1,310 @@
+// Package cli is the command htip: what a person types on the router, or a
+// script. It talks to the daemon over ubus and knows nothing but the answers.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"htip/src/control"
+	"htip/src/daemon"
+	"htip/src/ubus"
+)
+
+// Exit codes, promised to scripts.
+const (
+	ExitOK      = 0
+	ExitFailed  = 1 // it did not work; the reason was printed
+	ExitUsage   = 2 // the command was not understood
+	ExitDaemon  = 3 // htipd or ubus can't be reached
+	ExitUnknown = 4 // no such peer
+	ExitTimeout = 5 // not finished in the time given
+)
+
+const usage = `usage: htip COMMAND [OPTIONS]
+
+  status                     this home, its tunnels, and what is wrong
+  connect PEER [--wait]      bring the tunnel to a home up; PEER is its name or domain
+  disconnect PEER            end it
+  peers                      the configured homes
+  hosts [PEER]               the other homes' hosts and their addresses here
+  watch [PEER]               steps of all tunnels as they happen
+  key                        this home's public key, for the other home's configuration
+  version
+
+options:
+  --json                     for scripts: one JSON object, or one a line
+  --wait                     connect: show the steps and wait for the end
+  --timeout DURATION         how long to wait (default 60s)
+  --socket PATH              ubusd's socket (default ` + ubus.DefaultSocket + `)
+  --state-dir PATH           where the key is (default /etc/htip)
+
+exit codes: 0 done, 1 failed, 2 not understood, 3 htipd not reachable,
+4 no such peer, 5 not finished in time
+`
+
+// bus is what the commands need of a ubus connection.
+type bus interface {
+	Call(ctx context.Context, object, method string, args ubus.Table) (ubus.Table, error)
+	Subscribe(ctx context.Context, object string, fn func(notification string, data ubus.Table)) (*ubus.Subscription, error)
+	Done() <-chan struct{}
+}
+
+type command struct {
+	out, err io.Writer
+	json     bool
+	wait     bool
+	timeout  time.Duration
+	socket   string
+	stateDir string
+	version  string
+	args     []string
+}
+
+// exit is an error that carries its exit code.
+type exit struct {
+	code int
+	text string
+}
+
+func (e *exit) Error() string { return e.text }
+
+func failf(code int, format string, a ...any) error { return &exit{code, fmt.Sprintf(format, a...)} }
+
+// Run runs one command line (without the program's name) and returns its exit
+// code.
+func Run(ctx context.Context, args []string, version string, stdout, stderr io.Writer) int {
+	c := &command{out: stdout, err: stderr, version: version}
+	err := c.run(ctx, args)
+	if err == nil {
+		return ExitOK
+	}
+	var e *exit
+	if !errors.As(err, &e) {
+		e = &exit{ExitFailed, err.Error()}
+	}
+	if e.text != "" {
+		fmt.Fprintln(stderr, "htip: "+e.text)
+	}
+	return e.code
+}
+
+func (c *command) run(ctx context.Context, args []string) error {
+	if err := c.parse(args); err != nil {
+		return err
+	}
+	name := ""
+	if len(c.args) > 0 {
+		name, c.args = c.args[0], c.args[1:]
+	}
+	switch name {
+	case "help":
+		fmt.Fprint(c.out, usage)
+		return nil
+	case "":
+		fmt.Fprint(c.err, usage)
+		return &exit{code: ExitUsage}
+	case "version":
+		fmt.Fprintln(c.out, c.version)
+		return c.want(0, 0)
+	case "key":
+		return c.key()
+	}
+	run, lo, hi := c.commands(name)
+	if run == nil {
+		return failf(ExitUsage, "no command %q; htip help lists them", name)
+	}
+	if err := c.want(lo, hi); err != nil {
+		return err
+	}
+	dial, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	b, err := ubus.Dial(dial, c.socket)
+	if err != nil {
+		return failf(ExitDaemon, "ubus can't be reached at %s: %v", c.socket, err)
+	}
+	defer b.Close()
+	return run(ctx, b)
+}
+
+func (c *command) commands(name string) (run func(context.Context, bus) error, lo, hi int) {
+	switch name {
+	case "status":
+		return c.status, 0, 0
+	case "connect":
+		return c.connect, 1, 1
+	case "disconnect":
+		return c.disconnect, 1, 1
+	case "peers":
+		return c.peers, 0, 0
+	case "hosts":
+		return c.hosts, 0, 1
+	case "watch":
+		return c.watch, 0, 1
+	}
+	return nil, 0, 0
+}
+
+// parse takes options anywhere on the line, as people type them.
+func (c *command) parse(args []string) error {
+	f := flag.NewFlagSet("htip", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.BoolVar(&c.json, "json", false, "")
+	f.BoolVar(&c.wait, "wait", false, "")
+	f.DurationVar(&c.timeout, "timeout", time.Minute, "")
+	f.StringVar(&c.socket, "socket", ubus.DefaultSocket, "")
+	f.StringVar(&c.stateDir, "state-dir", "/etc/htip", "")
+	for {
+		err := f.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			c.args = []string{"help"}
+			return nil
+		}
+		if err != nil {
+			return failf(ExitUsage, "%v; htip help lists the options", err)
+		}
+		if f.NArg() == 0 {
+			return nil
+		}
+		c.args = append(c.args, f.Arg(0))
+		args = f.Args()[1:]
+	}
+}
+
+func (c *command) want(lo, hi int) error {
+	if len(c.args) < lo {
+		return failf(ExitUsage, "the name of a peer is missing; htip peers lists them")
+	}
+	if len(c.args) > hi {
+		return failf(ExitUsage, "too many arguments: %s", strings.Join(c.args[hi:], " "))
+	}
+	return nil
+}
+
+// call calls the daemon and turns what ubus says into sentences.
+func (c *command) call(ctx context.Context, b bus, method string, args ubus.Table) (ubus.Table, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	t, err := b.Call(ctx, daemon.ObjectName, method, args)
+	switch {
+	case err == nil:
+	case errors.Is(err, ubus.ErrNotFound) && args != nil:
+		// Either the object is missing or the peer: a call without a peer tells.
+		if _, e := b.Call(ctx, daemon.ObjectName, "key", nil); e == nil {
+			peer, _ := args.GetString("peer")
+			return nil, failf(ExitUnknown, "no peer %q is configured; htip peers lists them", peer)
+		}
+		fallthrough
+	case errors.Is(err, ubus.ErrNotFound):
+		return nil, failf(ExitDaemon, "htipd is not running; start it with: /etc/init.d/htip start")
+	case errors.Is(err, ubus.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return nil, failf(ExitTimeout, "htipd does not answer")
+	default:
+		return nil, failf(ExitDaemon, "htipd: %v", err)
+	}
+	if text, ok := t.GetString("error"); ok {
+		return t, failf(ExitFailed, "%s", text)
+	}
+	return t, nil
+}
+
+// peerArg is the argument table of the command's peer, nil without one.
+func (c *command) peerArg() ubus.Table {
+	if len(c.args) == 0 {
+		return nil
+	}
+	return ubus.Table{ubus.F("peer", c.args[0])}
+}
+
+func (c *command) printJSON(t ubus.Table) error {
+	_, err := fmt.Fprintf(c.out, "%s\n", ubus.AppendJSON(nil, t))
+	return err
+}
+
+func (c *command) key() error {
+	if err := c.want(0, 0); err != nil {
+		return err
+	}
+	id, _, err := control.LoadIdentity(filepath.Join(c.stateDir, "key"))
+	if err != nil {
+		return err
+	}
+	key, fp := control.EncodeKey(id.Public()), control.Fingerprint(id.Public())
+	if c.json {
+		return c.printJSON(ubus.Table{ubus.F("key", key), ubus.F("fingerprint", fp)})
+	}
+	fmt.Fprintf(c.out, "%s\nfingerprint %s\n", key, fp)
+	return nil
+}
+
+func (c *command) status(ctx context.Context, b bus) error {
+	t, err := c.call(ctx, b, "status", nil)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(t)
+	}
+	_, err = io.WriteString(c.out, statusText(t, time.Now()))
+	return err
+}
+
+func (c *command) peers(ctx context.Context, b bus) error {
+	t, err := c.call(ctx, b, "peers", nil)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(t)
+	}
+	_, err = io.WriteString(c.out, peersText(t))
+	return err
+}
+
+func (c *command) hosts(ctx context.Context, b bus) error {
+	t, err := c.call(ctx, b, "hosts", c.peerArg())
+	if err != nil {
+		return err
+	}
+	if c.json {
+		if err := c.printJSON(t); err != nil {
+			return err
+		}
+	} else if _, err := io.WriteString(c.out, hostsText(t)); err != nil {
+		return err
+	}
+	errs, _ := t.GetArray("errors")
+	for _, e := range errs {
+		x, _ := e.(ubus.Table)
+		peer, _ := x.GetString("peer")
+		text, _ := x.GetString("error")
+		if len(c.args) > 0 {
+			return failf(ExitFailed, "%s: %s", peer, text)
+		}
+		fmt.Fprintf(c.err, "htip: %s: %s\n", peer, text)
+	}
+	return nil
+}
+
+func (c *command) disconnect(ctx context.Context, b bus) error {
+	t, err := c.call(ctx, b, "disconnect", c.peerArg())
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(t)
+	}
+	peer, _ := t.GetString("peer")
+	if was, _ := t.GetString("was"); was == "idle" {
+		fmt.Fprintf(c.out, "%s was not connected\n", peer)
+	} else {
+		fmt.Fprintf(c.out, "%s is disconnected\n", peer)
+	}
+	return nil
+}

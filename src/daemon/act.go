@@ -1,0 +1,333 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"htip/src/control"
+	"htip/src/datapath"
+	"htip/src/dns"
+	"htip/src/htip"
+)
+
+// Progress is the last thing that happened to a peer's tunnel.
+type Progress struct {
+	Step   string
+	Reason htip.Reason
+	Text   string
+	Retry  time.Duration
+	Time   time.Time
+	Took   time.Duration // since the attempt began
+
+	began time.Time
+}
+
+// handle gives the protocol an event and does what it says.
+func (d *Daemon) handle(peer string, ev htip.Event) { d.act(d.gw.Handle(peer, ev)) }
+
+func (d *Daemon) act(actions []htip.Action) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case htip.Dial:
+			d.dial(a.Peer)
+		case htip.Send:
+			d.send(a)
+		case htip.CloseConn:
+			if c := d.conns[a.Conn]; c != nil {
+				c.Close()
+				delete(d.conns, a.Conn)
+			}
+		case htip.SetTimer:
+			d.setTimer(a)
+		case htip.StartServer:
+			d.startTunnel(a.Entry, a.Conn)
+		case htip.StartClient:
+			d.startTunnel(a.Entry, a.Conn)
+		case htip.StopTunnel:
+			if t := d.tunnels[a.Entry.Peer]; t != nil && t.Entry.TunnelID == a.Entry.TunnelID {
+				delete(d.tunnels, a.Entry.Peer)
+				d.tunnelsChanged()
+			}
+		case htip.Prove:
+			d.prove(a.Entry)
+		case htip.Save:
+			d.remember(a.Peer, func(st *homeState) { st.Record = a.Record })
+		case htip.Progress:
+			d.progressed(a)
+		}
+	}
+}
+
+func (d *Daemon) send(a htip.Send) {
+	c := d.conns[a.Conn]
+	if c == nil {
+		return // its end is on the way as an event
+	}
+	if err := c.Send(a.Msg); err != nil {
+		d.log.Warn("message not sent", "type", a.Msg.Type, "err", err)
+	}
+}
+
+func (d *Daemon) setTimer(a htip.SetTimer) {
+	if t := d.timers[a.Peer]; t != nil {
+		t.Stop()
+		delete(d.timers, a.Peer)
+	}
+	if a.After > 0 {
+		d.timers[a.Peer] = time.AfterFunc(a.After, func() {
+			d.post(func() { d.handle(a.Peer, htip.Timeout{Seq: a.Seq}) })
+		})
+	}
+}
+
+// dial looks the peer's name up anew and connects to the first of its
+// addresses that answers with the right key. A newer dial replaces an older.
+func (d *Daemon) dial(peer string) {
+	p := d.peer(peer)
+	if p == nil {
+		return
+	}
+	if cancel := d.dials[peer]; cancel != nil {
+		cancel()
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, htip.DialLimit)
+	d.dials[peer] = cancel
+	domain, port, key := p.Domain, p.Port, p.Key
+	quiet := d.tunnels[peer] != nil // only the control connection is renewed
+	d.tasks.Go(func() {
+		c, err := d.connect(ctx, domain, port, key[:], func(text string) {
+			if !quiet {
+				d.post(func() { d.publish(peer, Progress{Step: htip.StepConnecting.String(), Text: text}) })
+			}
+		})
+		d.post(func() {
+			if ctx.Err() == context.Canceled { // replaced
+				if c != nil {
+					c.Close()
+				}
+				return
+			}
+			cancel()
+			delete(d.dials, peer)
+			if err != nil {
+				d.handle(peer, failed(domain, err))
+				return
+			}
+			d.handle(peer, htip.Opened{Conn: d.newConn(peer, c)})
+		})
+	})
+}
+
+func (d *Daemon) connect(ctx context.Context, domain string, port uint16, key []byte, tell func(string)) (*control.Conn, error) {
+	tell("looking up " + domain)
+	addrs, err := d.names.Resolve(ctx, domain)
+	if err != nil {
+		return nil, &resolveError{err}
+	}
+	for _, a := range addrs {
+		at := netip.AddrPortFrom(a, port)
+		tell("connecting to " + at.String())
+		c, e := control.Dial(ctx, d.id, at, key)
+		if e == nil {
+			return c, nil
+		}
+		err = errors.Join(err, fmt.Errorf("%v: %w", at, e))
+	}
+	return nil, err
+}
+
+type resolveError struct{ err error }
+
+func (e *resolveError) Error() string { return e.err.Error() }
+func (e *resolveError) Unwrap() error { return e.err }
+
+// failed says in words what a failed dial means to the person who waits.
+func failed(domain string, err error) htip.DialFailed {
+	var wrong *control.WrongKeyError
+	var resolve *resolveError
+	switch {
+	case errors.As(err, &wrong):
+		return htip.DialFailed{Reason: htip.ReasonUnauthorized, Text: fmt.Sprintf("%s: %v; not the key configured for this peer. If the other router was replaced, ask its owner for the new key (htip key)", domain, wrong)}
+	case errors.As(err, &resolve):
+		return htip.DialFailed{Reason: htip.ReasonUnreachable, Text: fmt.Sprintf("the name %s can't be found: %v. Is it spelled right, and is the other home's dynamic DNS up to date?", domain, err)}
+	}
+	return htip.DialFailed{Reason: htip.ReasonUnreachable, Text: fmt.Sprintf("%s does not answer: %v. Is HTIP running there, and its port open?", domain, err)}
+}
+
+// startTunnel wants the VPN program of an agreement to run. Its secret comes
+// from the TLS session in which it was agreed.
+func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
+	failed := func(err error) {
+		d.log.Error("tunnel can't be started", "peer", e.Peer, "err", err)
+		go d.post(func() { d.handle(e.Peer, htip.StartFailed{TunnelID: e.TunnelID, Text: err.Error()}) })
+	}
+	c := d.conns[conn]
+	if c == nil {
+		failed(errors.New("the control connection is gone"))
+		return
+	}
+	secret, err := c.Export(e.Protocol.String(), binary.BigEndian.AppendUint32(nil, e.TunnelID), 16)
+	if err != nil {
+		failed(fmt.Errorf("deriving the tunnel's secret: %w", err))
+		return
+	}
+	t := &tunnel{Entry: e, Tunnel: datapath.Tunnel{
+		Name: e.Peer, Device: device(e.Peer), Protocol: e.Protocol.String(), Server: e.Role == htip.Responder,
+		LocalPort: e.LocalPort, Remote: netip.AddrPortFrom(c.Remote().Addr(), e.PeerPort),
+		LocalAddr: e.OwnGateway, PeerAddr: e.PeerGateway, Peer: htip.Substitutes(e.Theirs),
+		Secret: []byte(hex.EncodeToString(secret)), MTU: int(d.cfg.Main.MTU),
+	}}
+	for _, m := range e.Own {
+		t.Tunnel.Own = append(t.Tunnel.Own, datapath.Mapping(m))
+	}
+	d.tunnels[e.Peer] = t
+	d.tunnelsChanged()
+}
+
+// tunnelsChanged brings everything that follows from the table up to date.
+func (d *Daemon) tunnelsChanged() {
+	if err := writeJSON(filepath.Join(d.opt.RunDir, tunnelsFile), d.tunnels); err != nil {
+		d.log.Error("table of tunnels not written: they can't be taken over after a crash", "err", err)
+	}
+	d.setNames()
+	d.kick()
+}
+
+// setNames tells the names proxy who can be asked.
+func (d *Daemon) setNames() {
+	up := map[string]bool{}
+	for _, s := range d.gw.Status() {
+		up[s.Peer] = s.State == htip.Up
+	}
+	var peers []dns.Peer
+	for _, p := range d.cfg.Peers {
+		if !p.Enabled {
+			continue
+		}
+		x := dns.Peer{Name: p.Name, Domain: p.Domain}
+		if t := d.tunnels[p.Name]; t != nil && t.linked {
+			x.Up, x.Device, x.Server, x.Substitutes = up[p.Name], t.Tunnel.Device, t.Entry.PeerGateway, htip.Substitutes(t.Entry.Theirs)
+			for _, m := range t.Entry.Own {
+				x.Own = append(x.Own, dns.Mapping(m))
+			}
+		}
+		peers = append(peers, x)
+	}
+	if err := d.names.Set(peers); err != nil {
+		d.log.Warn("names of a peer are not served", "err", err)
+	}
+}
+
+// prove asks the peer's names proxy through the tunnel until it answers: then a
+// packet has passed both ways.
+func (d *Daemon) prove(e htip.Entry) {
+	ctx, cancel := context.WithTimeout(d.ctx, htip.ProveLimit)
+	d.tasks.Go(func() {
+		defer cancel()
+		var last error
+		for ctx.Err() == nil {
+			try, stop := context.WithTimeout(ctx, probeLimit)
+			err := d.names.Probe(try, e.Peer)
+			stop()
+			if err == nil {
+				d.post(func() { d.handle(e.Peer, htip.Proven{TunnelID: e.TunnelID}) })
+				return
+			}
+			last = err
+			select {
+			case <-time.After(probeInterval):
+			case <-ctx.Done():
+			}
+		}
+		d.log.Warn("no packet came back through the tunnel", "peer", e.Peer, "err", last)
+	})
+}
+
+// remember changes what is kept of a peer, and writes it only when it differs.
+func (d *Daemon) remember(peer string, change func(*homeState)) {
+	p := d.peer(peer)
+	if p == nil {
+		return
+	}
+	old := d.state.Peers[peer]
+	st := old
+	if !slices.Equal(st.Key, p.Key[:]) {
+		st = homeState{Key: p.Key[:]}
+	}
+	change(&st)
+	if st.Wanted == old.Wanted && st.Record.Equal(old.Record) && slices.Equal(st.Key, old.Key) {
+		return
+	}
+	d.state.Peers[peer] = st
+	if err := writeJSON(filepath.Join(d.opt.StateDir, stateFile), &d.state); err != nil {
+		d.log.Error("what we know of a home is not saved", "peer", peer, "err", err)
+	}
+}
+
+// progressed records a step and what follows from it outside the protocol.
+func (d *Daemon) progressed(a htip.Progress) {
+	switch a.Step {
+	case htip.StepUp:
+		if t := d.tunnels[a.Peer]; t != nil {
+			if t.Since == 0 {
+				t.Since = time.Now().Unix()
+			}
+			if t.Entry.Role == htip.Initiator {
+				d.remember(a.Peer, func(st *homeState) { st.Wanted = true })
+				d.gw.SetAuto(a.Peer, true)
+			}
+			d.tunnelsChanged()
+		}
+	case htip.StepDown, htip.StepFailed:
+		if a.Reason == htip.ReasonUser { // ended at either end on purpose: it does not come back by itself
+			d.forget(a.Peer)
+		}
+		d.kick() // the guard for this home may have changed
+	}
+	d.publish(a.Peer, Progress{Step: a.Step.String(), Reason: a.Reason, Text: a.Text, Retry: a.Retry})
+}
+
+func (d *Daemon) forget(peer string) {
+	if d.wanted(peer) {
+		d.remember(peer, func(st *homeState) { st.Wanted = false })
+	}
+	if p := d.peer(peer); p != nil {
+		d.gw.SetAuto(peer, p.Auto)
+	}
+}
+
+// publish shows a step to people: the log and whoever watches on ubus.
+func (d *Daemon) publish(peer string, p Progress) {
+	p.Time = time.Now()
+	last := d.progress[peer]
+	p.began = last.began
+	if p.began.IsZero() || p.Step == htip.StepConnecting.String() && last.Step != p.Step || p.Step == htip.StepRequest.String() && last.ended() {
+		p.began = p.Time
+	}
+	p.Took = p.Time.Sub(p.began)
+	d.progress[peer] = p
+	args := []any{"peer", peer, "step", p.Step}
+	if p.Reason != 0 {
+		args = append(args, "reason", p.Reason.String())
+	}
+	if p.Text != "" {
+		args = append(args, "text", p.Text)
+	}
+	if p.Retry > 0 {
+		args = append(args, "retry", p.Retry)
+	}
+	d.log.Info("tunnel", args...)
+	d.notify(peer, p)
+}
+
+// ended tells whether nothing more comes after this step.
+func (p Progress) ended() bool {
+	return p.Step == htip.StepUp.String() || p.Step == htip.StepDown.String() || p.Step == htip.StepFailed.String()
+}

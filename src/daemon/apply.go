@@ -1,0 +1,177 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"htip/src/datapath"
+	"htip/src/htip"
+)
+
+// kick asks for the kernel to be brought in line; many kicks make one change.
+func (d *Daemon) kick() {
+	select {
+	case d.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// wish is what one run of the applier works on.
+type wish struct {
+	wanted datapath.Wanted
+	ids    map[string]uint32 // tunnel IDs by device, as wished
+	peers  map[string]string // peers by device
+}
+
+func (d *Daemon) wish() wish {
+	w := wish{ids: map[string]uint32{}, peers: map[string]string{}}
+	for name, t := range d.tunnels {
+		w.wanted.Tunnels = append(w.wanted.Tunnels, t.Tunnel)
+		w.ids[t.Tunnel.Device] = t.Entry.TunnelID
+		w.peers[t.Tunnel.Device] = name
+	}
+	slices.SortFunc(w.wanted.Tunnels, func(a, b datapath.Tunnel) int { return strings.Compare(a.Device, b.Device) })
+	w.wanted.Known = d.gw.Known()
+	return w
+}
+
+// apply is the task that brings the kernel in line, one change at a time.
+func (d *Daemon) apply(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.dirty:
+		}
+		var w wish
+		if !d.call(ctx, func() { w = d.wish() }) {
+			return nil
+		}
+		limit, cancel := context.WithTimeout(ctx, applyLimit)
+		report, err := d.path.Apply(limit, w.wanted)
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		d.post(func() { d.applied(w, report, err) })
+	}
+}
+
+// applied tells the protocol what became of a wish.
+func (d *Daemon) applied(w wish, report datapath.Report, err error) {
+	for _, c := range report.Changes {
+		d.log.Debug("data path", "change", c)
+	}
+	for _, c := range report.Warnings {
+		d.log.Warn("data path", "warning", c)
+	}
+	again := false
+	if err != nil {
+		d.log.Error("data path", "err", err)
+		again = true
+	}
+	for dev, id := range w.ids {
+		name := w.peers[dev]
+		t := d.tunnels[name]
+		if t == nil || t.Entry.TunnelID != id {
+			continue
+		}
+		e := report.Errors[dev]
+		if e == nil {
+			e = err
+		}
+		switch {
+		case e != nil && !t.started:
+			d.handle(name, htip.StartFailed{TunnelID: id, Text: plain(e)})
+		case e != nil && datapath.IsPermanent(e):
+			d.handle(name, htip.LinkDown{TunnelID: id, Text: plain(e)})
+		case e != nil:
+			d.log.Warn("data path of a tunnel is not complete", "peer", name, "err", e)
+			again = true
+		case !t.started:
+			t.started = true
+			d.handle(name, htip.Started{TunnelID: id})
+			d.linkUp(name, t)
+		}
+	}
+	if again {
+		time.AfterFunc(2*time.Second, d.kick)
+	}
+}
+
+// plain is an error without the tunnel's name in front: the reader knows whose
+// it is.
+func plain(err error) string {
+	if e, ok := err.(*datapath.Error); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// linkChanged takes what the data path says of our devices.
+func (d *Daemon) linkChanged(ev datapath.Event) {
+	d.post(func() {
+		for name, t := range d.tunnels {
+			if t.Tunnel.Device != ev.Device {
+				continue
+			}
+			switch {
+			case ev.Up:
+				t.link = true
+				d.linkUp(name, t)
+			case t.link || ev.Ended:
+				t.link = false
+				d.handle(name, htip.LinkDown{TunnelID: t.Entry.TunnelID, Text: ev.Reason})
+			}
+			return
+		}
+	})
+}
+
+// linkUp tells the protocol of a link that is up, once, and after it heard that
+// the programs run.
+func (d *Daemon) linkUp(name string, t *tunnel) {
+	if !t.started || !t.link || t.linked {
+		return
+	}
+	t.linked = true
+	d.setNames()
+	d.handle(name, htip.LinkUp{TunnelID: t.Entry.TunnelID})
+}
+
+// debounce calls changed half a second after the last of a burst of updates.
+func debounce(done <-chan struct{}, addrs <-chan netlink.AddrUpdate, routes <-chan netlink.RouteUpdate, changed func()) {
+	var due <-chan time.Time
+	for {
+		select {
+		case <-done:
+			return
+		case _, ok := <-addrs:
+			if !ok {
+				addrs = nil
+				continue
+			}
+			due = time.After(500 * time.Millisecond)
+		case r, ok := <-routes:
+			if !ok {
+				routes = nil
+				continue
+			}
+			if int(r.Protocol) != datapath.RouteProtocol {
+				due = time.After(500 * time.Millisecond)
+			}
+		case <-due:
+			due = nil
+			changed()
+		}
+	}
+}
+
+func sameHome(a, b htip.Home) bool {
+	return slices.Equal(a.Networks, b.Networks) && a.Gateway == b.Gateway && slices.Equal(a.Occupied, b.Occupied) &&
+		slices.Equal(a.Pool, b.Pool) && a.Order == b.Order
+}

@@ -1,0 +1,346 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"htip/src/config"
+	"htip/src/control"
+	"htip/src/datapath"
+	"htip/src/htip"
+	"htip/src/ubus"
+)
+
+// ObjectName is our object on ubus.
+const ObjectName = "htip"
+
+// ProgressNotification is what subscribers of the object get at every step of
+// every tunnel.
+const ProgressNotification = "progress"
+
+// object is what others can call; docs/ubus.md describes it for its users.
+func (d *Daemon) object() *ubus.Object {
+	peer := []ubus.Arg{{Name: "peer", Type: ubus.TypeString}}
+	return &ubus.Object{Name: ObjectName, Methods: []ubus.Method{
+		{Name: "status", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.statusTable(), nil })},
+		{Name: "peers", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.peersTable(), nil })},
+		{Name: "key", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.keyTable(), nil })},
+		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
+		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
+		{Name: "hosts", Args: peer, Handler: d.busHosts},
+	}}
+}
+
+// inLoop serves a call where the state is.
+func (d *Daemon) inLoop(f func(*ubus.Request) (ubus.Table, error)) ubus.Handler {
+	return func(ctx context.Context, r *ubus.Request) (t ubus.Table, err error) {
+		if !d.call(ctx, func() { t, err = f(r) }) {
+			return nil, ubus.ErrTimeout
+		}
+		return t, err
+	}
+}
+
+// find is the configured peer that a person means by its name or its domain.
+func (d *Daemon) find(what string) *config.Peer {
+	what = strings.TrimSuffix(strings.ToLower(what), ".")
+	for i := range d.cfg.Peers {
+		if p := &d.cfg.Peers[i]; p.Enabled && what != "" && (p.Name == what || p.Domain == what) {
+			return p
+		}
+	}
+	return nil
+}
+
+func argPeer(r *ubus.Request) (string, error) {
+	s, ok := r.Args.GetString("peer")
+	if !ok || s == "" {
+		return "", ubus.ErrInvalidArgument
+	}
+	return s, nil
+}
+
+func (d *Daemon) busConnect(r *ubus.Request) (ubus.Table, error) {
+	name, err := argPeer(r)
+	if err != nil {
+		return nil, err
+	}
+	p := d.find(name)
+	if p == nil {
+		return nil, ubus.ErrNotFound
+	}
+	if err := d.canConnect(p); err != nil {
+		return ubus.Table{ubus.F("peer", p.Name), ubus.F("error", err.Error())}, nil
+	}
+	delete(d.ended, p.Name)
+	d.handle(p.Name, htip.Connect{})
+	return ubus.Table{ubus.F("peer", p.Name), ubus.F("state", d.stateOf(p.Name).State.String())}, nil
+}
+
+// canConnect says in words why there is no point in trying.
+func (d *Daemon) canConnect(p *config.Peer) error {
+	if d.homeErr != nil {
+		return d.homeErr
+	}
+	if p.Domain == "" && d.stateOf(p.Name).State != htip.Up {
+		return fmt.Errorf("peer %s has no option domain: only %s can connect", p.Name, p.Name)
+	}
+	return nil
+}
+
+func (d *Daemon) busDisconnect(r *ubus.Request) (ubus.Table, error) {
+	name, err := argPeer(r)
+	if err != nil {
+		return nil, err
+	}
+	p := d.find(name)
+	if p == nil {
+		return nil, ubus.ErrNotFound
+	}
+	was := d.stateOf(p.Name).State
+	d.ended[p.Name] = true
+	d.forget(p.Name)
+	d.handle(p.Name, htip.Disconnect{Reason: htip.ReasonUser})
+	return ubus.Table{ubus.F("peer", p.Name), ubus.F("was", was.String())}, nil
+}
+
+// connectWait brings a tunnel up for a name that was asked, and waits for it.
+// A tunnel that a user has ended stays down.
+func (d *Daemon) connectWait(ctx context.Context, peer string) error {
+	done := make(chan error, 1)
+	ok := d.call(ctx, func() {
+		p := d.peer(peer)
+		switch {
+		case p == nil:
+			done <- fmt.Errorf("no peer %s", peer)
+			return
+		case d.ended[peer]:
+			done <- errors.New("a user has ended this tunnel")
+			return
+		}
+		if err := d.canConnect(p); err != nil {
+			done <- err
+			return
+		}
+		if d.stateOf(peer).State == htip.Up {
+			done <- nil
+			return
+		}
+		d.waiters[peer] = append(d.waiters[peer], done)
+		d.handle(peer, htip.Connect{})
+	})
+	if !ok {
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-d.ctx.Done():
+		return errors.New("shutting down")
+	}
+}
+
+// notify tells those who wait for a tunnel, and those who watch.
+func (d *Daemon) notify(peer string, p Progress) {
+	if p.ended() {
+		var err error
+		if p.Step != htip.StepUp.String() {
+			err = errors.New(sentence(p.Reason, p.Text))
+		}
+		for _, w := range d.waiters[peer] {
+			w <- err
+		}
+		delete(d.waiters, peer)
+	}
+	t := d.progressTable(peer, p)
+	if err := d.bus.Notify(ObjectName, ProgressNotification, t); err != nil && !errors.Is(err, ubus.ErrConnectionFailed) {
+		d.log.Debug("progress not told", "err", err)
+	}
+}
+
+func (d *Daemon) progressTable(peer string, p Progress) ubus.Table {
+	t := ubus.Table{
+		ubus.F("peer", peer), ubus.F("step", p.Step), ubus.F("took_ms", p.Took.Milliseconds()),
+		ubus.F("done", p.ended() && p.Retry == 0), ubus.F("up", p.Step == htip.StepUp.String()),
+	}
+	if p.Reason != 0 || p.Text != "" {
+		t = append(t, ubus.F("text", sentence(p.Reason, p.Text)))
+	}
+	if p.Reason != 0 {
+		t = append(t, ubus.F("reason", p.Reason.String()))
+	}
+	if p.Retry > 0 {
+		t = append(t, ubus.F("retry_ms", p.Retry.Milliseconds()))
+	}
+	return append(t, ubus.F("tunnel", d.tunnelTable(d.stateOf(peer))))
+}
+
+func sentence(r htip.Reason, text string) string {
+	switch {
+	case text == "":
+		return r.String()
+	case r == 0 || strings.Contains(text, r.String()):
+		return text
+	}
+	return r.String() + ": " + text
+}
+
+func (d *Daemon) stateOf(peer string) htip.Status {
+	for _, s := range d.gw.Status() {
+		if s.Peer == peer {
+			return s
+		}
+	}
+	return htip.Status{Peer: peer}
+}
+
+func (d *Daemon) busHosts(ctx context.Context, r *ubus.Request) (ubus.Table, error) {
+	var up, down []string
+	var unknown bool
+	what, _ := r.Args.GetString("peer")
+	if !d.call(ctx, func() {
+		p := d.find(what)
+		unknown = what != "" && p == nil
+		for _, s := range d.gw.Status() {
+			switch {
+			case what != "" && (p == nil || s.Peer != p.Name):
+			case s.State == htip.Up:
+				up = append(up, s.Peer)
+			default:
+				down = append(down, s.Peer)
+			}
+		}
+	}) {
+		return nil, ubus.ErrTimeout
+	}
+	if unknown {
+		return nil, ubus.ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(ctx, hostsLimit)
+	defer cancel()
+	hosts, errs := ubus.Array{}, ubus.Array{}
+	for _, peer := range up {
+		list, err := d.names.Hosts(ctx, peer)
+		if err != nil {
+			errs = append(errs, ubus.Table{ubus.F("peer", peer), ubus.F("error", err.Error())})
+			continue
+		}
+		for _, h := range list {
+			hosts = append(hosts, ubus.Table{
+				ubus.F("peer", peer), ubus.F("name", h.Name), ubus.F("fqdn", h.Name+"."+peer+"."+d.zone()), ubus.F("address", h.Addr.String()),
+			})
+		}
+	}
+	for _, peer := range down {
+		errs = append(errs, ubus.Table{ubus.F("peer", peer), ubus.F("error", "not connected")})
+	}
+	return ubus.Table{ubus.F("hosts", hosts), ubus.F("errors", errs)}, nil
+}
+
+func (d *Daemon) zone() string { return d.zoneName }
+
+func (d *Daemon) keyTable() ubus.Table {
+	return ubus.Table{ubus.F("key", control.EncodeKey(d.id.Public())), ubus.F("fingerprint", control.Fingerprint(d.id.Public()))}
+}
+
+func (d *Daemon) statusTable() ubus.Table {
+	var problems []string
+	if d.homeErr != nil {
+		problems = append(problems, d.homeErr.Error())
+	}
+	for _, p := range d.problems {
+		problems = append(problems, p.String())
+	}
+	problems = append(problems, d.lacks()...)
+	tunnels := ubus.Array{}
+	for _, s := range d.gw.Status() {
+		tunnels = append(tunnels, d.tunnelTable(s))
+	}
+	gateway := ""
+	if d.home.Gateway.IsValid() {
+		gateway = d.home.Gateway.String()
+	}
+	return ubus.Table{
+		ubus.F("name", d.cfg.Main.Name), ubus.F("domain", d.cfg.Main.Domain), ubus.F("fingerprint", control.Fingerprint(d.id.Public())),
+		ubus.F("version", d.opt.Version), ubus.F("uptime", int64(time.Since(d.started).Seconds())), ubus.F("zone", d.zone()),
+		ubus.F("networks", prefixes(d.home.Networks)), ubus.F("gateway", gateway),
+		ubus.F("problems", problems), ubus.F("tunnels", tunnels),
+	}
+}
+
+func prefixes(ps []netip.Prefix) []string {
+	out := []string{}
+	for _, p := range ps {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+func mappings(ms []htip.Mapping) ubus.Array {
+	out := ubus.Array{}
+	for _, m := range ms {
+		out = append(out, ubus.Table{ubus.F("network", m.Network.String()), ubus.F("substitute", m.Substitute.String())})
+	}
+	return out
+}
+
+// tunnelTable is a line of the connection table (¶124) for people.
+func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
+	t := ubus.Table{ubus.F("peer", s.Peer), ubus.F("domain", s.Domain), ubus.F("state", s.State.String())}
+	if e := &s.Entry; s.State >= htip.Connecting {
+		t = append(t,
+			ubus.F("role", e.Role.String()), ubus.F("protocol", e.Protocol.String()), ubus.F("encrypted", e.Protocol.Encrypted()),
+			ubus.F("tunnel_id", fmt.Sprintf("%08x", e.TunnelID)), ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)),
+			ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
+		)
+	} else if len(s.Before.Theirs) > 0 {
+		t = append(t, ubus.F("own", mappings(s.Before.Own)), ubus.F("theirs", mappings(s.Before.Theirs)))
+	}
+	if x := d.tunnels[s.Peer]; x != nil {
+		t = append(t, ubus.F("device", x.Tunnel.Device), ubus.F("since", x.Since))
+		if st, err := d.path.Status(x.Tunnel.Device); err == nil && st.State == datapath.Up {
+			t = append(t, ubus.F("kernel", st.Kernel), ubus.F("rx_bytes", int64(st.In)), ubus.F("tx_bytes", int64(st.Out)))
+		}
+	}
+	if s.State < htip.Up {
+		if s.Reason != 0 {
+			t = append(t, ubus.F("reason", s.Reason.String()), ubus.F("error", sentence(s.Reason, s.Text)))
+		}
+		if p, ok := d.progress[s.Peer]; ok {
+			t = append(t, ubus.F("step", p.Step))
+		}
+	}
+	return t
+}
+
+func (d *Daemon) peersTable() ubus.Table {
+	out := ubus.Array{}
+	for _, p := range d.cfg.Peers {
+		var names []string
+		for _, x := range allowed(p) {
+			if slices.Contains(d.protocols(), x) {
+				names = append(names, x.String())
+			}
+		}
+		out = append(out, ubus.Table{
+			ubus.F("peer", p.Name), ubus.F("domain", p.Domain), ubus.F("port", int64(p.Port)), ubus.F("enabled", p.Enabled), ubus.F("auto", p.Auto || d.wanted(p.Name)),
+			ubus.F("key", control.EncodeKey(p.Key[:])), ubus.F("fingerprint", control.Fingerprint(p.Key[:])),
+			ubus.F("encryption", encryptionWord(p)), ubus.F("protocols", names), ubus.F("state", d.stateOf(p.Name).State.String()),
+		})
+	}
+	return ubus.Table{ubus.F("peers", out)}
+}
+
+func encryptionWord(p config.Peer) string {
+	if p.Encryption == config.EncryptionOff {
+		return "off"
+	}
+	return "required"
+}

@@ -1,0 +1,545 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"htip/src/config"
+	"htip/src/control"
+	"htip/src/datapath"
+	"htip/src/dns"
+	"htip/src/htip"
+	"htip/src/ubus"
+)
+
+// Daemon is one running gateway. Fields below the line belong to the loop.
+type Daemon struct {
+	opt   Options
+	log   *slog.Logger
+	id    *control.Identity
+	path  datapath.Datapath
+	names Names
+	bus   *ubus.Server
+	drop  *dns.Dnsmasq
+
+	events chan func()
+	dirty  chan struct{} // wanted state of the kernel has changed
+	ctx    context.Context
+	tasks  sync.WaitGroup
+
+	keys sync.Map // public keys of peers as strings → peer's name, for the listener
+
+	// ---- owned by the loop
+	cfg      config.Config
+	problems config.Problems
+	caps     []datapath.Capability
+	home     htip.Home
+	homeErr  error
+	gw       *htip.Gateway
+	state    state
+	conns    map[htip.ConnID]*control.Conn
+	lastConn htip.ConnID
+	timers   map[string]*time.Timer
+	tunnels  map[string]*tunnel
+	progress map[string]Progress
+	dials    map[string]context.CancelFunc
+	started  time.Time
+	ended    map[string]bool // peers whose tunnel a user has ended: names don't bring it up
+	waiters  map[string][]chan error
+	zoneName string // never changes while running
+}
+
+// Run is the daemon from start to stop. It returns when ctx is done, with
+// everything of ours removed; reload is told when the configuration file may
+// have changed. Errors: ErrDisabled, ErrRestart, or what made running
+// senseless.
+func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
+	d := &Daemon{
+		opt: opt, log: opt.Log,
+		events: make(chan func(), 64), dirty: make(chan struct{}, 1),
+		conns: map[htip.ConnID]*control.Conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
+		progress: map[string]Progress{}, dials: map[string]context.CancelFunc{}, started: time.Now(),
+		ended: map[string]bool{}, waiters: map[string][]chan error{},
+	}
+	var err error
+	if d.cfg, d.problems, err = config.Load(opt.Config); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, p := range d.problems {
+		d.log.Warn("configuration", "err", p)
+	}
+	if i := slices.IndexFunc(d.problems, func(p config.Problem) bool { return p.Severity == config.Fatal }); i >= 0 {
+		return fmt.Errorf("configuration: %v", d.problems[i])
+	}
+	if !d.cfg.Main.Enabled {
+		return ErrDisabled
+	}
+	d.zoneName = d.cfg.Main.Zone
+	d.setLevel()
+	for _, dir := range []string{opt.RunDir, opt.StateDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making our directory: %w", err)
+		}
+	}
+	id, made, err := control.LoadIdentity(filepath.Join(opt.StateDir, "key"))
+	if err != nil {
+		return err
+	}
+	d.id = id
+	if made {
+		d.log.Info("made a key for this gateway", "fingerprint", control.Fingerprint(id.Public()))
+	}
+	if err := d.makeParts(); err != nil {
+		return err
+	}
+	return d.run(ctx, reload)
+}
+
+// makeParts makes what the loop works with; nothing runs yet.
+func (d *Daemon) makeParts() (err error) {
+	if d.path = d.opt.Path; d.path == nil {
+		d.path = datapath.New(datapath.Options{RunDir: filepath.Join(d.opt.RunDir, "tunnels"), Log: d.log})
+	}
+	if d.opt.Links == nil {
+		d.opt.Links = kernelLinks
+	}
+	if d.names = d.opt.Names; d.names == nil {
+		d.names, err = dns.New(dns.Options{
+			Listen: d.opt.DNSListen, Zone: d.cfg.Main.Zone, LANDomain: d.cfg.Main.LANDomain, Dnsmasq: d.opt.Dnsmasq,
+			PeerPort: namesPort, ResolvFile: d.opt.Resolv, Connect: d.connectWait, LeasesFile: d.opt.Leases, HostsFiles: []string{d.opt.Hosts}, Log: d.log,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if d.opt.DnsmasqDir != "" {
+		d.drop = d.makeDropIn()
+	}
+	d.bus, err = ubus.NewServer(ubus.ServerConfig{Options: ubus.Options{Log: d.log}, Socket: d.opt.Socket, Objects: []*ubus.Object{d.object()}})
+	return err
+}
+
+func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
+	var cancel context.CancelCauseFunc
+	d.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+
+	if err := d.begin(); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp4", net.JoinHostPort(d.opt.Listen, fmt.Sprint(d.cfg.Main.Port)))
+	if err != nil {
+		return fmt.Errorf("opening the control channel: %w", err)
+	}
+	server := &control.Server{Identity: d.id, Log: d.log, Accepted: d.accepted, Known: func(key []byte) bool {
+		_, ok := d.keys.Load(string(key))
+		return ok
+	}}
+	d.task("control channel", cancel, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	d.task("names proxy", cancel, d.names.Run)
+	d.task("ubus", cancel, d.bus.Run)
+	d.task("data path", cancel, d.apply)
+	d.task("links", cancel, func(ctx context.Context) error { return d.path.Watch(ctx, d.linkChanged) })
+	if d.drop != nil {
+		d.task("dnsmasq", cancel, d.drop.Run)
+	}
+	if err := watchHome(d.ctx.Done(), func() { d.post(d.homeChanged) }); err != nil {
+		return err
+	}
+	d.kick()
+	d.post(d.connectWanted)
+	d.log.Info("started", "version", d.opt.Version, "domain", d.cfg.Main.Domain, "port", d.cfg.Main.Port, "fingerprint", control.Fingerprint(d.id.Public()),
+		"peers", len(d.cfg.Peers), "networks", fmt.Sprint(d.home.Networks))
+
+	var result error
+loop:
+	for {
+		select {
+		case f := <-d.events:
+			f()
+		case <-reload:
+			if d.reload() {
+				result = ErrRestart
+				break loop
+			}
+		case <-ctx.Done():
+			break loop
+		case <-d.ctx.Done():
+			result = context.Cause(d.ctx)
+			break loop
+		}
+	}
+	d.stop(cancel)
+	return result
+}
+
+func (d *Daemon) setLevel() {
+	var l slog.Level
+	if d.opt.Level != nil && !d.opt.FixedLevel && l.UnmarshalText([]byte(d.cfg.Main.LogLevel)) == nil {
+		d.opt.Level.Set(l)
+	}
+}
+
+// task runs a part beside the loop; a part that ends by itself ends the daemon.
+func (d *Daemon) task(name string, cancel context.CancelCauseFunc, run func(context.Context) error) {
+	d.tasks.Go(func() {
+		err := run(d.ctx)
+		if d.ctx.Err() == nil {
+			cancel(fmt.Errorf("%s ended: %w", name, cmpErr(err)))
+		}
+	})
+}
+
+func cmpErr(err error) error {
+	if err == nil {
+		return errors.New("no reason given")
+	}
+	return err
+}
+
+// post hands the loop something to do. It gives up when the daemon ends.
+func (d *Daemon) post(f func()) {
+	select {
+	case d.events <- f:
+	case <-d.ctx.Done():
+	}
+}
+
+// call runs f in the loop and waits for it; false when the daemon is ending.
+func (d *Daemon) call(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	select {
+	case d.events <- func() { f(); close(done) }:
+	case <-d.ctx.Done():
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-d.ctx.Done():
+		return false
+	}
+}
+
+// begin sets the protocol up and takes over what a former process has left.
+func (d *Daemon) begin() error {
+	ctx, cancel := context.WithTimeout(d.ctx, applyLimit)
+	defer cancel()
+	d.caps = d.path.Capabilities(ctx)
+	for _, text := range d.lacks() {
+		d.log.Warn("not everything is possible on this router", "why", text)
+	}
+	ls, err := d.opt.Links()
+	if err != nil {
+		return err
+	}
+	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.id.Public())
+	if d.homeErr != nil {
+		d.log.Error("no home network yet", "err", d.homeErr) // it may appear later: interfaces come up in any order
+	}
+	if err := readJSON(filepath.Join(d.opt.StateDir, stateFile), &d.state); err != nil {
+		d.log.Error("what we knew of other homes is lost; their addresses may change", "err", err)
+	}
+	if d.state.Peers == nil {
+		d.state.Peers = map[string]homeState{}
+	}
+	d.gw = htip.NewGateway(htip.Config{
+		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
+	}, d.home)
+	d.setPeers()
+	d.adopt(ctx)
+	return nil
+}
+
+// lacks says what this router is missing for the configured protocols.
+func (d *Daemon) lacks() (out []string) {
+	for _, c := range d.caps {
+		if !slices.Contains(d.cfg.Main.Protocols, c.Protocol) {
+			continue
+		}
+		for _, m := range c.Missing {
+			out = append(out, fmt.Sprintf("%s is not possible: %s", c.Protocol, m))
+		}
+		out = append(out, c.Warnings...)
+	}
+	return out
+}
+
+const (
+	vpnPorts  = 64   // UDP ports for VPN programs
+	namesPort = 4853 // of the names proxies, inside tunnels
+)
+
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// protocols are those that this router can do, in the configured order.
+func (d *Daemon) protocols() []htip.Protocol {
+	var out []htip.Protocol
+	for _, name := range d.cfg.Main.Protocols {
+		i := slices.IndexFunc(d.caps, func(c datapath.Capability) bool { return c.Protocol == name && c.Possible() })
+		if p := htip.ParseProtocol(name); p != 0 && i >= 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// setPeers tells all parts which homes are configured.
+func (d *Daemon) setPeers() {
+	records := map[string]htip.Record{}
+	var peers []htip.Peer
+	keys := map[string]bool{}
+	for _, p := range d.cfg.Peers {
+		if !p.Enabled {
+			continue
+		}
+		if st, ok := d.state.Peers[p.Name]; ok && bytes.Equal(st.Key, p.Key[:]) {
+			records[p.Name] = st.Record
+		}
+		keys[string(p.Key[:])] = true
+		d.keys.Store(string(p.Key[:]), p.Name)
+		peers = append(peers, htip.Peer{
+			Name: p.Name, Domain: p.Domain, Key: p.Key[:], Auto: p.Auto || d.wanted(p.Name), Protocols: allowed(p),
+		})
+	}
+	d.keys.Range(func(k, _ any) bool {
+		if !keys[k.(string)] {
+			d.keys.Delete(k)
+		}
+		return true
+	})
+	d.act(d.gw.SetPeers(peers, records))
+	d.setNames()
+	d.setDropIn()
+}
+
+func (d *Daemon) wanted(peer string) bool { return d.state.Peers[peer].Wanted }
+
+// allowed are the protocols that may be used with a peer: an encrypted one
+// unless the user says otherwise.
+func allowed(p config.Peer) []htip.Protocol {
+	var out []htip.Protocol
+	for _, name := range []htip.Protocol{htip.WireGuard, htip.L2TPESP, htip.L2TP, htip.PPTP} {
+		if !name.Encrypted() && p.Encryption != config.EncryptionOff {
+			continue
+		}
+		if len(p.Protocols) > 0 && !slices.Contains(p.Protocols, name.String()) {
+			continue
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+// adopt takes tunnels over that stand from a former process. The kernel is
+// asked, not the file: what does not run exactly as it was wanted is started
+// afresh and negotiated anew.
+func (d *Daemon) adopt(ctx context.Context) {
+	var left map[string]*tunnel
+	if err := readJSON(filepath.Join(d.opt.RunDir, tunnelsFile), &left); err != nil {
+		d.log.Warn("tunnels of a former process can't be taken over", "err", err)
+	}
+	var w datapath.Wanted
+	for name, t := range left {
+		if t == nil || d.peer(name) == nil || t.Tunnel.Device != device(name) || t.Entry.Peer != name || t.Since == 0 {
+			delete(left, name)
+			continue
+		}
+		w.Tunnels = append(w.Tunnels, t.Tunnel)
+		w.Known = append(w.Known, t.Tunnel.Peer...)
+	}
+	if len(w.Tunnels) == 0 {
+		return
+	}
+	report, err := d.path.Apply(ctx, w)
+	if err != nil {
+		d.log.Error("tunnels of a former process can't be taken over", "err", err)
+		return
+	}
+	for name, t := range left {
+		st, err := d.path.Status(t.Tunnel.Device)
+		if err != nil || report.Errors[t.Tunnel.Device] != nil || st.State != datapath.Up {
+			d.log.Info("tunnel of a former process is down", "peer", name)
+			continue
+		}
+		t.started, t.link, t.linked = true, true, true
+		d.tunnels[name] = t
+		d.log.Info("tunnel taken over", "peer", name, "device", t.Tunnel.Device, "changes", fmt.Sprint(report.Changes))
+		d.act(d.gw.Adopt(t.Entry))
+	}
+	d.setNames()
+}
+
+// connectWanted starts the tunnels that shall be up without being asked.
+func (d *Daemon) connectWanted() {
+	for _, p := range d.cfg.Peers {
+		if p.Enabled && p.Domain != "" && (p.Auto || d.wanted(p.Name)) && d.tunnels[p.Name] == nil {
+			d.handle(p.Name, htip.Connect{})
+		}
+	}
+}
+
+func (d *Daemon) peer(name string) *config.Peer {
+	for i := range d.cfg.Peers {
+		if d.cfg.Peers[i].Name == name && d.cfg.Peers[i].Enabled {
+			return &d.cfg.Peers[i]
+		}
+	}
+	return nil
+}
+
+// reload takes a changed configuration over; true means that it can't be done
+// while running. A file that can't be read changes nothing.
+func (d *Daemon) reload() bool {
+	cfg, problems, err := config.Load(d.opt.Config)
+	if err != nil {
+		d.log.Error("configuration not taken over", "err", err)
+		return false
+	}
+	for _, p := range problems {
+		d.log.Warn("configuration", "err", p)
+	}
+	if needsRestart(&d.cfg.Main, &cfg.Main) {
+		return true
+	}
+	d.cfg, d.problems = cfg, problems
+	d.setLevel()
+	d.log.Info("configuration taken over", "peers", len(cfg.Peers))
+	d.homeChanged()
+	d.setPeers()
+	d.connectWanted()
+	return false
+}
+
+// homeChanged looks at our own addresses again.
+func (d *Daemon) homeChanged() {
+	ls, err := d.opt.Links()
+	if err != nil {
+		d.log.Error("our addresses can't be read", "err", err)
+		return
+	}
+	h, err := makeHome(&d.cfg.Main, ls, d.id.Public())
+	if d.homeErr = err; err != nil {
+		d.log.Warn("no home network now; tunnels are left as they are", "err", err)
+		return
+	}
+	if sameHome(h, d.home) {
+		return
+	}
+	d.log.Info("our addresses have changed", "networks", fmt.Sprint(h.Networks), "occupied", fmt.Sprint(h.Occupied))
+	d.home = h
+	d.act(d.gw.SetHome(h))
+	d.kick()
+}
+
+// stop ends everything and leaves nothing of ours behind.
+func (d *Daemon) stop(cancel context.CancelCauseFunc) {
+	for _, s := range d.gw.Status() {
+		d.handle(s.Peer, htip.Disconnect{Reason: htip.ReasonShutdown})
+	}
+	for c, conn := range d.conns {
+		conn.Close()
+		delete(d.conns, c)
+	}
+	cancel(nil)
+	d.tasks.Wait()
+	ctx, done := context.WithTimeout(context.Background(), applyLimit)
+	defer done()
+	if err := d.path.CleanUp(ctx); err != nil {
+		d.log.Error("cleaning up", "err", err)
+	}
+	if err := os.Remove(filepath.Join(d.opt.RunDir, tunnelsFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		d.log.Error("cleaning up", "err", err)
+	}
+	d.log.Info("stopped")
+}
+
+// accepted takes a connection that a peer has opened.
+func (d *Daemon) accepted(c *control.Conn) {
+	d.post(func() {
+		v, ok := d.keys.Load(string(c.Key()))
+		if !ok { // removed while it shook hands
+			c.Close()
+			return
+		}
+		d.newConn(v.(string), c)
+	})
+}
+
+// newConn gives a connection its number and reads from it.
+func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
+	d.lastConn++
+	id := d.lastConn
+	d.conns[id] = c
+	d.tasks.Go(func() {
+		stop := context.AfterFunc(d.ctx, c.Close)
+		defer stop()
+		defer c.Close()
+		for {
+			m, err := c.Receive()
+			if err != nil {
+				d.post(func() { d.lost(peer, id, err) })
+				return
+			}
+			d.post(func() { d.handle(peer, htip.Received{Conn: id, Msg: m}) })
+		}
+	})
+	return id
+}
+
+// lost tells the protocol why nothing more will come on a connection.
+func (d *Daemon) lost(peer string, id htip.ConnID, err error) {
+	var malformed *htip.MalformedError
+	var version htip.VersionError
+	switch {
+	case errors.As(err, &malformed), errors.As(err, &version):
+		d.log.Warn("junk on the control channel", "peer", peer, "err", err)
+		d.handle(peer, htip.Malformed{Conn: id, Err: err})
+	case errors.Is(err, control.ErrNotKnown):
+		d.handle(peer, htip.Closed{Conn: id, Reason: htip.ReasonUnauthorized, Text: err.Error() + ": add it there (htip key prints it)"})
+	default:
+		d.handle(peer, htip.Closed{Conn: id, Reason: htip.ReasonUnreachable, Text: err.Error()})
+	}
+	delete(d.conns, id)
+}
+
+// device is the name of the tunnel to a peer: at most ten characters of the
+// peer's name, or five and a hash when it is longer.
+func device(peer string) string {
+	const room = 10
+	if len(peer) <= room {
+		return datapath.DevicePrefix + peer
+	}
+	sum := uint32(2166136261) // FNV-1a
+	for i := range len(peer) {
+		sum = (sum ^ uint32(peer[i])) * 16777619
+	}
+	return fmt.Sprintf("%s%s%05x", datapath.DevicePrefix, peer[:room-5], sum&0xfffff)
+}
+
+// remote is the peer's address on the Internet as its control connection shows
+// it.
+func (d *Daemon) remote(id htip.ConnID) netip.Addr {
+	if c := d.conns[id]; c != nil {
+		return c.Remote().Addr()
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"htip/src/ubus"
+)
+
+// Main runs the daemon with command line arguments (without the program's
+// name) until ctx is done. SIGHUP makes it read its configuration again.
+func Main(ctx context.Context, args []string, version string) error {
+	opt := Options{Version: version}
+	var dnsListen, dnsmasq, restart, level string
+	f := flag.NewFlagSet("htipd", flag.ContinueOnError)
+	f.StringVar(&opt.Config, "config", "/etc/config/htip", "UCI configuration")
+	f.StringVar(&opt.StateDir, "state-dir", "/etc/htip", "key and memory of other homes; survives a reboot")
+	f.StringVar(&opt.RunDir, "run-dir", "/var/run/htip", "files of running tunnels")
+	f.StringVar(&opt.Listen, "listen", "", "address of the control channel, all when empty")
+	f.StringVar(&opt.Socket, "ubus-socket", ubus.DefaultSocket, "ubusd's socket")
+	f.StringVar(&opt.Resolv, "resolv", "/tmp/resolv.conf.d/resolv.conf.auto", "the WAN's resolvers")
+	f.StringVar(&dnsListen, "dns-listen", "127.0.0.1:4854", "where dnsmasq asks for names of other homes")
+	f.StringVar(&dnsmasq, "dnsmasq", "127.0.0.1:53", "our own dnsmasq")
+	f.StringVar(&opt.DnsmasqDir, "dnsmasq-dir", "/tmp/dnsmasq.d", "dnsmasq's conf-dir; empty leaves dnsmasq alone")
+	f.StringVar(&restart, "dnsmasq-restart", "/etc/init.d/dnsmasq restart", "command that restarts dnsmasq")
+	f.StringVar(&opt.Leases, "leases", "/tmp/dhcp.leases", "dnsmasq's leases")
+	f.StringVar(&opt.Hosts, "hosts", "/tmp/hosts", "dnsmasq's hosts files")
+	f.StringVar(&level, "log-level", "", "debug, info, warn or error; default: option log_level")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	var err error
+	if opt.DNSListen, err = netip.ParseAddrPort(dnsListen); err != nil {
+		return fmt.Errorf("flag -dns-listen: %w", err)
+	}
+	if opt.Dnsmasq, err = netip.ParseAddrPort(dnsmasq); err != nil {
+		return fmt.Errorf("flag -dnsmasq: %w", err)
+	}
+	if opt.DnsmasqRestart = strings.Fields(restart); len(opt.DnsmasqRestart) == 0 && opt.DnsmasqDir != "" {
+		return errors.New("flag -dnsmasq-restart: want a command")
+	}
+	opt.Level = &slog.LevelVar{}
+	if opt.FixedLevel = level != ""; opt.FixedLevel {
+		var l slog.Level
+		if err := l.UnmarshalText([]byte(level)); err != nil {
+			return fmt.Errorf("flag -log-level: %w", err)
+		}
+		opt.Level.Set(l)
+	}
+	opt.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: opt.Level, ReplaceAttr: withoutTime}))
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	for {
+		if err = Run(ctx, opt, reload); !errors.Is(err, ErrRestart) {
+			return err
+		}
+		opt.Log.Info(err.Error())
+	}
+}
+
+// withoutTime: procd adds the time to every line.
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}

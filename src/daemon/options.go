@@ -1,0 +1,78 @@
+// Package daemon is htipd: it wires the protocol (htip), the control channel,
+// the data path, the names proxy and ubus together. It is the only package that
+// knows them all.
+//
+// One goroutine, the loop, owns the protocol's state. What takes time (dialling,
+// applying to the kernel, proving a tunnel) runs beside it and reports back as
+// an event; nothing in the loop ever waits.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"htip/src/config"
+	"htip/src/datapath"
+	"htip/src/dns"
+)
+
+// Options are the daemon's surroundings; each can be set by a flag.
+type Options struct {
+	Config   string // UCI file
+	StateDir string // what survives a reboot: key, substitutes of other homes
+	RunDir   string // what does not
+	Listen   string // TCP address of the control channel without port, "" for all
+	Socket   string // ubusd
+
+	Resolv         string         // the WAN's resolvers, as in resolv.conf
+	DNSListen      netip.AddrPort // where dnsmasq asks us
+	Dnsmasq        netip.AddrPort // where we ask dnsmasq
+	DnsmasqDir     string         // its conf-dir; "" leaves dnsmasq alone
+	DnsmasqRestart []string       // command that restarts it
+	Leases, Hosts  string         // dnsmasq's leases file, directory of its hosts files
+
+	Version string
+	Log     *slog.Logger
+	Level   *slog.LevelVar // of Log, set from the configuration; may be nil
+	// FixedLevel: the level was given by flag, the configuration does not matter.
+	FixedLevel bool
+
+	// Path and Names stand in for the kernel and the names proxy in tests; nil
+	// is the real thing.
+	Path  datapath.Datapath
+	Names Names
+	Links func() ([]link, error)
+}
+
+// ErrRestart says that the configuration changed in a way that needs a fresh
+// start. Everything has been cleaned up.
+var ErrRestart = errors.New("the configuration changed: starting afresh")
+
+// ErrDisabled says that the configuration does not want the daemon to run.
+var ErrDisabled = errors.New("htip is disabled: set option enabled '1' in section main of /etc/config/htip")
+
+// Names is what the daemon needs of package dns.
+type Names interface {
+	Run(ctx context.Context) error
+	Set(peers []dns.Peer) error
+	Probe(ctx context.Context, peer string) error
+	Hosts(ctx context.Context, peer string) ([]dns.Host, error)
+	Resolve(ctx context.Context, name string) ([]netip.Addr, error)
+}
+
+const (
+	applyLimit    = 30 * time.Second
+	probeInterval = 300 * time.Millisecond
+	probeLimit    = 2 * time.Second
+	hostsLimit    = 8 * time.Second
+)
+
+// needsRestart tells whether a change of the main section can't be taken over
+// while running.
+func needsRestart(a, b *config.Main) bool {
+	return a.Enabled != b.Enabled || a.Port != b.Port || a.Zone != b.Zone || a.LANDomain != b.LANDomain ||
+		a.L2TPPort != b.L2TPPort || a.MTU != b.MTU || a.Domain != b.Domain
+}

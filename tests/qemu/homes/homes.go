@@ -1,0 +1,223 @@
+// Package homes furnishes the lab's routers as people would: every home has our
+// daemon, a ubus broker, a configuration that names its friends by their keys,
+// and a public name on the lab's Internet.
+package homes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"htip/src/control"
+	"htip/tests/qemu/lab"
+)
+
+// Spec says what a home is like.
+type Spec struct {
+	Name     string // "bob": its public name is bob.example.org, and so its friends call it
+	LAN      lab.LAN
+	Main     string   // further lines of its main section
+	Strict   bool     // its peers have to be encrypted, as by default
+	Flags    []string // further flags of its daemon
+	MemoryMB int
+}
+
+// Home is a home with its router running.
+type Home struct {
+	Spec
+	Router *lab.Router
+	Host   *lab.Host // the first host of its LAN
+	Domain string
+	Key    string // public key, as in a configuration
+
+	flags string
+}
+
+// Start boots a router for each spec, gives them each other as peers, starts
+// ubus and the daemons and waits until they answer.
+func Start(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
+	files, err := programs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	homes := make([]*Home, len(specs))
+	keys := make([]lab.File, len(specs))
+	for i, s := range specs {
+		h := &Home{Spec: s, Domain: s.Name + ".example.org"}
+		if keys[i], h.Key, err = identity(); err != nil {
+			return nil, err
+		}
+		homes[i] = h
+	}
+	for i, h := range homes {
+		own := map[string]lab.File{}
+		for path, f := range files {
+			own[path] = f
+		}
+		own["/etc/htip/key"] = keys[i]
+		own["/etc/config/htip"] = lab.Text(h.Config(homes...))
+		h.Router, err = l.AddRouter(ctx, lab.RouterConfig{Name: h.Name, LAN: []lab.LAN{h.LAN}, Files: own, MemoryMB: h.MemoryMB})
+		if err != nil {
+			return nil, err
+		}
+		h.Host = l.Host(h.Router, 0)
+		h.flags = strings.Join(append([]string{"-resolv /tmp/resolv.conf.auto", "-dnsmasq-restart /usr/sbin/restart-dnsmasq"}, h.Flags...), " ")
+		l.Internet().SetA(h.Domain, h.Router.WANAddr())
+	}
+	if err := l.Start(ctx); err != nil {
+		return nil, err
+	}
+	for _, h := range homes {
+		if err := h.StartDaemon(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return homes, nil
+}
+
+func programs(ctx context.Context) (map[string]lab.File, error) {
+	files := map[string]lab.File{
+		"/usr/sbin/htipd": {Mode: os.ModeSymlink | 0o777, Data: []byte("/usr/bin/htip")},
+	}
+	for path, pkg := range map[string]string{"/usr/bin/htip": "htip/src/cmd/htip", "/sbin/ubusd": "htip/tests/ubusd/cmd/ubusd"} {
+		bin, err := lab.GoBuild(ctx, pkg, lab.Mipsel)
+		if err != nil {
+			return nil, err
+		}
+		if files[path], err = lab.Program(bin); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+func identity() (lab.File, string, error) {
+	dir, err := os.MkdirTemp("", "htip-key")
+	if err != nil {
+		return lab.File{}, "", err
+	}
+	defer os.RemoveAll(dir)
+	id, _, err := control.LoadIdentity(filepath.Join(dir, "key"))
+	if err != nil {
+		return lab.File{}, "", err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "key"))
+	return lab.File{Mode: 0o600, Data: b}, control.EncodeKey(id.Public()), err
+}
+
+// Config is the home's /etc/config/htip with the others as peers.
+func (h *Home) Config(all ...*Home) string {
+	s := fmt.Sprintf("config htip 'main'\n\toption enabled '1'\n\toption domain '%s'\n%s\n", h.Domain, h.Main)
+	for _, p := range all {
+		if p == h {
+			continue
+		}
+		s += fmt.Sprintf("config peer '%s'\n\toption domain '%s'\n\toption key '%s'\n", p.Name, p.Domain, p.Key)
+		if !h.Strict {
+			s += "\toption encryption 'off'\n"
+		}
+		s += "\n"
+	}
+	return s
+}
+
+// StartDaemon starts ubus and htipd and waits until htip answers.
+func (h *Home) StartDaemon(ctx context.Context) error {
+	_, err := h.Router.Check(ctx, "mkdir -p /var/run/ubus; pidof ubusd >/dev/null || setsid ubusd -s /var/run/ubus/ubus.sock >/var/log/ubusd.log 2>&1 </dev/null &\n"+
+		"setsid htipd "+h.flags+" >>/var/log/htipd.log 2>&1 </dev/null &")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		res, err := h.Router.Run(ctx, "htip status --json")
+		if err == nil && res.Code == 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("htipd on %s does not answer: %s\n%s", h.Name, res.Output, h.Log())
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// StopDaemon ends htipd as procd does and waits for its end.
+func (h *Home) StopDaemon(ctx context.Context) error {
+	_, err := h.Router.Check(ctx, "kill $(pidof htipd) || exit 1; n=0; while pidof htipd >/dev/null; do n=$((n+1)); [ $n -lt 300 ] || exit 2; sleep 0.1; done")
+	if err != nil {
+		return fmt.Errorf("stopping htipd on %s: %w\n%s", h.Name, err, h.Log())
+	}
+	return nil
+}
+
+// Log is what the daemon has said.
+func (h *Home) Log() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	b, err := h.Router.Get(ctx, "/var/log/htipd.log")
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("--- log of %s\n%s", h.Name, b)
+}
+
+// Connect runs "htip connect PEER --wait" and returns what it printed.
+func (h *Home) Connect(ctx context.Context, peer string) (string, error) {
+	out, err := h.Router.Check(ctx, "htip connect "+peer+" --wait")
+	if err != nil {
+		return out, fmt.Errorf("%w\n%s", err, h.Log())
+	}
+	return out, nil
+}
+
+// Tunnel is a line of the connection table as "htip status --json" shows it.
+type Tunnel struct {
+	Peer, Domain, State, Role, Protocol, Device, Reason, Error string
+	TunnelID                                                   string `json:"tunnel_id"`
+	Gateway                                                    string
+	PeerGateway                                                string `json:"peer_gateway"`
+	Kernel                                                     bool
+	Since                                                      int64
+	Own, Theirs                                                []struct{ Network, Substitute netip.Prefix }
+}
+
+// Tunnel is this home's tunnel to a peer.
+func (h *Home) Tunnel(ctx context.Context, peer string) (Tunnel, error) {
+	out, err := h.Router.Check(ctx, "htip status --json")
+	if err != nil {
+		return Tunnel{}, err
+	}
+	var s struct{ Tunnels []Tunnel }
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		return Tunnel{}, fmt.Errorf("htip status --json printed %q: %w", out, err)
+	}
+	for _, t := range s.Tunnels {
+		if t.Peer == peer {
+			return t, nil
+		}
+	}
+	return Tunnel{}, errors.New("no tunnel to " + peer)
+}
+
+// WaitState waits until the tunnel to a peer is in the given state.
+func (h *Home) WaitState(ctx context.Context, peer, state string) (Tunnel, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		t, err := h.Tunnel(ctx, peer)
+		if err == nil && t.State == state {
+			return t, nil
+		}
+		if ctx.Err() != nil {
+			return t, fmt.Errorf("%s: the tunnel to %s is %s, not %s (%v)\n%s", h.Name, peer, t.State, state, err, h.Log())
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
