@@ -134,7 +134,7 @@ func TestTableBytes(t *testing.T) {
 
 // Other Go types become what a number of JSON becomes.
 func TestConveniences(t *testing.T) {
-	in := Table{F("i", 7), F("big", 1<<40), F("u", uint32(math.MaxUint32)), F("b", uint8(3)),
+	in := Table{F("i", 7), F("big", uint64(1<<40)), F("u", uint32(math.MaxUint32)), F("b", uint8(3)),
 		F("u64", uint64(5)), F("s", []string{"a", "b"}), F("t", []Table{{F("x", 1)}}), F("v", []any{true})}
 	want := Table{F("i", int32(7)), F("big", int64(1<<40)), F("u", int64(math.MaxUint32)), F("b", int32(3)),
 		F("u64", int32(5)), F("s", Array{"a", "b"}), F("t", Array{Table{F("x", int32(1))}}), F("v", Array{true})}

@@ -182,6 +182,7 @@ type ObjectInfo struct {
 	ID      uint32
 	Type    uint32
 	Methods []MethodInfo
+	Bad     error // why Methods is empty: the signature can't be read
 }
 
 // Lookup lists objects in the order of their paths: all for "", one, or all that
@@ -210,10 +211,7 @@ func (c *Conn) lookup(ctx context.Context, path string, methods bool) (out []Obj
 			return fmt.Errorf("object without id or path: %w", ErrParse)
 		}
 		if methods {
-			var err error
-			if o.Methods, err = ParseSignature(a.Signature); err != nil {
-				return fmt.Errorf("%s: %w: %w", a.Path, ErrParse, err)
-			}
+			o.Methods, o.Bad = ParseSignature(a.Signature)
 		}
 		out = append(out, o)
 		return nil

@@ -21,8 +21,9 @@ type Options struct {
 	// CallTimeout bounds a request whose context has no deadline: ubusd never
 	// tells that a callee died. Default 30 s.
 	CallTimeout time.Duration
-	// WriteTimeout is how long ubusd may take to read one message of ours, and
-	// to finish one of its own, before the connection is given up. Default 5 s.
+	// WriteTimeout is how long ubusd may take to read one message of ours, to
+	// finish one of its own, and to take a new object, before the connection is
+	// given up. Default 5 s.
 	WriteTimeout time.Duration
 	// HandlerTimeout ends the context of a handler. Default 2 min.
 	HandlerTimeout time.Duration
@@ -55,6 +56,8 @@ type Conn struct {
 	ctx  context.Context // of everything that lives as long as the connection
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup // reader and writer
+
+	busy, dropped sparse // of the reader
 
 	mu       sync.Mutex
 	seq      uint16

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Handler serves one call. The table it returns, unless nil, is sent as the
@@ -209,7 +210,7 @@ func (c *Conn) addObject(ctx context.Context, recv receiver, setID func(uint32),
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opts.CallTimeout)
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opts.WriteTimeout)
 	defer cancel()
 	r := newRequest(0)
 	added := false
@@ -330,7 +331,10 @@ func (p *published) invoke(c *Conn, m Message, a *Attrs) {
 		case c.slots <- struct{}{}:
 		default:
 			status = StatusNoMemory
-			c.opts.Log.Warn("ubus: too many calls at once", "object", p.object.Name, "method", a.Method, "caller", m.Peer)
+			if quiet, ok := c.busy.speak(); ok {
+				c.opts.Log.Warn("ubus: too many calls at once", "object", p.object.Name, "method", a.Method,
+					"caller", m.Peer, "unsaid", quiet)
+			}
 		}
 	}
 	if status != StatusOK {
@@ -356,9 +360,29 @@ func (c *Conn) answer(k *call, s Status) {
 		return
 	}
 	err := c.sendSoon(NewMessage(MsgStatus, k.key.seq, k.key.peer).U32(AttrStatus, uint32(s)).U32(AttrObjID, k.object))
-	if err != nil {
-		c.opts.Log.Warn("ubus: call not answered", "caller", k.key.peer, "err", err)
+	if err == nil {
+		return
 	}
+	if quiet, ok := c.dropped.speak(); ok {
+		c.opts.Log.Warn("ubus: call not answered", "caller", k.key.peer, "err", err, "unsaid", quiet)
+	}
+}
+
+// sparse keeps a line that a flood of calls would repeat to one a second. Only
+// the reader uses it.
+type sparse struct {
+	last   time.Time
+	unsaid int
+}
+
+// speak tells whether to log now, and how often it was not since the last time.
+func (s *sparse) speak() (unsaid int, ok bool) {
+	if now := time.Now(); now.Sub(s.last) >= time.Second {
+		unsaid, s.last, s.unsaid = s.unsaid, now, 0
+		return unsaid, true
+	}
+	s.unsaid++
+	return 0, false
 }
 
 // serve runs one handler and answers its call.

@@ -1,6 +1,7 @@
 package ubus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,18 +9,17 @@ import (
 	"time"
 )
 
-// Back-off of a [Server]: ubusd's restart takes a moment only, and its absence
-// must cost nothing.
-const (
-	firstDelay = 100 * time.Millisecond
-	lastDelay  = 5 * time.Second
-)
-
 // ServerConfig is what a [Server] needs.
 type ServerConfig struct {
 	Options
 	Socket  string // DefaultSocket when empty
 	Objects []*Object
+
+	// FirstRetry is how long to wait before connecting again, LastRetry what
+	// that grows to: ubusd's restart takes a moment only, and its absence must
+	// cost nothing. Defaults 100 ms and 5 s. A connection that lasted LastRetry
+	// starts from FirstRetry again.
+	FirstRetry, LastRetry time.Duration
 
 	// OnConnect, if set, runs after the objects were published on a new
 	// connection: for Listen, Subscribe and first calls. ctx ends with the
@@ -42,9 +42,9 @@ type Server struct {
 // can't be published anywhere.
 func NewServer(cfg ServerConfig) (*Server, error) {
 	cfg.Options = cfg.Options.withDefaults()
-	if cfg.Socket == "" {
-		cfg.Socket = DefaultSocket
-	}
+	cfg.Socket = cmp.Or(cfg.Socket, DefaultSocket)
+	cfg.FirstRetry = cmp.Or(cfg.FirstRetry, 100*time.Millisecond)
+	cfg.LastRetry = cmp.Or(cfg.LastRetry, 5*time.Second)
 	seen := make(map[string]bool, len(cfg.Objects))
 	for _, o := range cfg.Objects {
 		if err := o.validate(); err != nil {
@@ -64,10 +64,10 @@ func (s *Server) String() string { return "ubus " + s.cfg.Socket }
 // Ready is closed when everything was published for the first time.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Run serves until ctx ends, and returns its error. While ubusd is not there it
-// tries again after 100 ms, then ever more slowly, every 5 s at last.
+// Run serves until ctx ends, and returns its error. It outlives every trouble
+// with ubusd; see [ServerConfig] for how often it tries.
 func (s *Server) Run(ctx context.Context) error {
-	delay, said := firstDelay, ""
+	delay, said := s.cfg.FirstRetry, ""
 	for {
 		up := time.Time{}
 		err := s.serve(ctx, func(c *Conn) {
@@ -80,8 +80,8 @@ func (s *Server) Run(ctx context.Context) error {
 		if !up.IsZero() {
 			said = ""
 		}
-		if !up.IsZero() && time.Since(up) >= lastDelay {
-			delay = firstDelay
+		if !up.IsZero() && time.Since(up) >= s.cfg.LastRetry {
+			delay = s.cfg.FirstRetry
 		}
 		// The same trouble again and again is one event.
 		if msg := err.Error(); msg != said {
@@ -91,7 +91,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.cfg.Log.Debug("ubus not connected", "socket", s.cfg.Socket, "retry", delay.String(), "err", msg)
 		}
 		sleep(ctx, delay)
-		delay = min(2*delay, lastDelay)
+		delay = min(2*delay, s.cfg.LastRetry)
 	}
 }
 
@@ -102,6 +102,9 @@ func (s *Server) serve(ctx context.Context, connected func(*Conn)) error {
 		return err
 	}
 	defer c.Close()
+	// Publishing is not broken off halfway, except together with the connection.
+	unhookRun := context.AfterFunc(ctx, func() { c.Close() })
+	defer unhookRun()
 	for _, o := range s.cfg.Objects {
 		if err := c.Publish(ctx, o); err != nil {
 			return err
