@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"htip/src/control"
-	"htip/src/datapath"
 	"htip/src/dns"
 	"htip/src/htip"
 )
@@ -178,22 +177,14 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(fmt.Errorf("deriving the tunnel's secret: %w", err))
 		return
 	}
-	t := &tunnel{Entry: e, Tunnel: datapath.Tunnel{
-		Name: e.Peer, Device: device(e.Peer), Protocol: e.Protocol.String(), Server: e.Role == htip.Responder,
-		LocalPort: e.LocalPort, Remote: netip.AddrPortFrom(c.Remote().Addr(), e.PeerPort),
-		LocalAddr: e.OwnGateway, PeerAddr: e.PeerGateway, Peer: htip.Substitutes(e.Theirs),
-		Secret: []byte(hex.EncodeToString(secret)), MTU: int(d.cfg.Main.MTU),
-	}}
-	for _, m := range e.Own {
-		t.Tunnel.Own = append(t.Tunnel.Own, datapath.Mapping(m))
-	}
+	t := &tunnel{Entry: e, Remote: c.Remote().Addr(), Secret: []byte(hex.EncodeToString(secret)), MTU: d.cfg.Main.MTU}
 	d.tunnels[e.Peer] = t
 	d.tunnelsChanged()
 }
 
 // tunnelsChanged brings everything that follows from the table up to date.
 func (d *Daemon) tunnelsChanged() {
-	if err := writeJSON(filepath.Join(d.opt.RunDir, tunnelsFile), d.tunnels); err != nil {
+	if err := writeTable(filepath.Join(d.opt.RunDir, tunnelsFile), encodeTunnels(d.tunnels)); err != nil {
 		d.log.Error("table of tunnels not written: they can't be taken over after a crash", "err", err)
 	}
 	d.setNames()
@@ -213,7 +204,7 @@ func (d *Daemon) setNames() {
 		}
 		x := dns.Peer{Name: p.Name, Domain: p.Domain}
 		if t := d.tunnels[p.Name]; t != nil && t.linked {
-			x.Up, x.Device, x.Server, x.Substitutes = up[p.Name], t.Tunnel.Device, t.Entry.PeerGateway, htip.Substitutes(t.Entry.Theirs)
+			x.Up, x.Device, x.Server, x.Substitutes = up[p.Name], device(p.Name), t.Entry.PeerGateway, htip.Substitutes(t.Entry.Theirs)
 			for _, m := range t.Entry.Own {
 				x.Own = append(x.Own, dns.Mapping(m))
 			}
@@ -256,7 +247,7 @@ func (d *Daemon) remember(peer string, change func(*homeState)) {
 	if p == nil {
 		return
 	}
-	old := d.state.Peers[peer]
+	old := d.state[peer]
 	st := old
 	if !slices.Equal(st.Key, p.Key[:]) {
 		st = homeState{Key: p.Key[:]}
@@ -265,8 +256,8 @@ func (d *Daemon) remember(peer string, change func(*homeState)) {
 	if st.Wanted == old.Wanted && st.Record.Equal(old.Record) && slices.Equal(st.Key, old.Key) {
 		return
 	}
-	d.state.Peers[peer] = st
-	if err := writeJSON(filepath.Join(d.opt.StateDir, stateFile), &d.state); err != nil {
+	d.state[peer] = st
+	if err := writeTable(filepath.Join(d.opt.StateDir, stateFile), encodeState(d.state)); err != nil {
 		d.log.Error("what we know of a home is not saved", "peer", peer, "err", err)
 	}
 }

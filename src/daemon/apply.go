@@ -3,7 +3,7 @@ package daemon
 import (
 	"context"
 	"slices"
-	"strings"
+	"sort"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -29,12 +29,12 @@ type wish struct {
 
 func (d *Daemon) wish() wish {
 	w := wish{ids: map[string]uint32{}, peers: map[string]string{}}
-	for name, t := range d.tunnels {
-		w.wanted.Tunnels = append(w.wanted.Tunnels, t.Tunnel)
-		w.ids[t.Tunnel.Device] = t.Entry.TunnelID
-		w.peers[t.Tunnel.Device] = name
+	for _, name := range sorted(d.tunnels) { // in order: the same wish is the same text
+		t := d.tunnels[name]
+		w.wanted.Tunnels = append(w.wanted.Tunnels, t.path())
+		w.ids[device(name)] = t.Entry.TunnelID
+		w.peers[device(name)] = name
 	}
-	slices.SortFunc(w.wanted.Tunnels, func(a, b datapath.Tunnel) int { return strings.Compare(a.Device, b.Device) })
 	w.wanted.Known = d.gw.Known()
 	return w
 }
@@ -116,7 +116,7 @@ func plain(err error) string {
 func (d *Daemon) linkChanged(ev datapath.Event) {
 	d.post(func() {
 		for name, t := range d.tunnels {
-			if t.Tunnel.Device != ev.Device {
+			if device(name) != ev.Device {
 				continue
 			}
 			switch {
@@ -174,4 +174,13 @@ func debounce(done <-chan struct{}, addrs <-chan netlink.AddrUpdate, routes <-ch
 func sameHome(a, b htip.Home) bool {
 	return slices.Equal(a.Networks, b.Networks) && a.Gateway == b.Gateway && slices.Equal(a.Occupied, b.Occupied) &&
 		slices.Equal(a.Pool, b.Pool) && a.Order == b.Order
+}
+
+func sorted[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
 }

@@ -304,8 +304,8 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 		t = append(t, ubus.F("own", mappings(s.Before.Own)), ubus.F("theirs", mappings(s.Before.Theirs)))
 	}
 	if x := d.tunnels[s.Peer]; x != nil {
-		t = append(t, ubus.F("device", x.Tunnel.Device), ubus.F("since", x.Since))
-		if st, err := d.path.Status(x.Tunnel.Device); err == nil && st.State == datapath.Up {
+		t = append(t, ubus.F("device", device(s.Peer)), ubus.F("since", x.Since))
+		if st, err := d.path.Status(device(s.Peer)); err == nil && st.State == datapath.Up {
 			t = append(t, ubus.F("kernel", st.Kernel), ubus.F("rx_bytes", int64(st.In)), ubus.F("tx_bytes", int64(st.Out)))
 		}
 	}

@@ -48,7 +48,7 @@ type Daemon struct {
 	home     htip.Home
 	homeErr  error
 	gw       *htip.Gateway
-	state    state
+	state    map[string]homeState
 	conns    map[htip.ConnID]*control.Conn
 	lastConn htip.ConnID
 	timers   map[string]*time.Timer
@@ -251,11 +251,15 @@ func (d *Daemon) begin() error {
 	if d.homeErr != nil {
 		d.log.Error("no home network yet", "err", d.homeErr) // it may appear later: interfaces come up in any order
 	}
-	if err := readJSON(filepath.Join(d.opt.StateDir, stateFile), &d.state); err != nil {
-		d.log.Error("what we knew of other homes is lost; their addresses may change", "err", err)
+	t, err := readTable(filepath.Join(d.opt.StateDir, stateFile))
+	if err == nil {
+		d.state, err = decodeState(t)
 	}
-	if d.state.Peers == nil {
-		d.state.Peers = map[string]homeState{}
+	if err != nil {
+		d.log.Error("something we knew of other homes is lost; their addresses here may change", "err", err)
+	}
+	if d.state == nil {
+		d.state = map[string]homeState{}
 	}
 	d.gw = htip.NewGateway(htip.Config{
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
@@ -311,7 +315,7 @@ func (d *Daemon) setPeers() {
 		if !p.Enabled {
 			continue
 		}
-		if st, ok := d.state.Peers[p.Name]; ok && bytes.Equal(st.Key, p.Key[:]) {
+		if st, ok := d.state[p.Name]; ok && bytes.Equal(st.Key, p.Key[:]) {
 			records[p.Name] = st.Record
 		}
 		keys[string(p.Key[:])] = true
@@ -331,7 +335,7 @@ func (d *Daemon) setPeers() {
 	d.setDropIn()
 }
 
-func (d *Daemon) wanted(peer string) bool { return d.state.Peers[peer].Wanted }
+func (d *Daemon) wanted(peer string) bool { return d.state[peer].Wanted }
 
 // allowed are the protocols that may be used with a peer: an encrypted one
 // unless the user says otherwise.
@@ -353,18 +357,22 @@ func allowed(p config.Peer) []htip.Protocol {
 // asked, not the file: what does not run exactly as it was wanted is started
 // afresh and negotiated anew.
 func (d *Daemon) adopt(ctx context.Context) {
+	t, err := readTable(filepath.Join(d.opt.RunDir, tunnelsFile))
 	var left map[string]*tunnel
-	if err := readJSON(filepath.Join(d.opt.RunDir, tunnelsFile), &left); err != nil {
+	if err == nil {
+		left, err = decodeTunnels(t)
+	}
+	if err != nil {
 		d.log.Warn("tunnels of a former process can't be taken over", "err", err)
 	}
 	var w datapath.Wanted
 	for name, t := range left {
-		if t == nil || d.peer(name) == nil || t.Tunnel.Device != device(name) || t.Entry.Peer != name || t.Since == 0 {
+		if d.peer(name) == nil || t.Since == 0 {
 			delete(left, name)
 			continue
 		}
-		w.Tunnels = append(w.Tunnels, t.Tunnel)
-		w.Known = append(w.Known, t.Tunnel.Peer...)
+		w.Tunnels = append(w.Tunnels, t.path())
+		w.Known = append(w.Known, htip.Substitutes(t.Entry.Theirs)...)
 	}
 	if len(w.Tunnels) == 0 {
 		return
@@ -375,14 +383,14 @@ func (d *Daemon) adopt(ctx context.Context) {
 		return
 	}
 	for name, t := range left {
-		st, err := d.path.Status(t.Tunnel.Device)
-		if err != nil || report.Errors[t.Tunnel.Device] != nil || st.State != datapath.Up {
+		st, err := d.path.Status(device(name))
+		if err != nil || report.Errors[device(name)] != nil || st.State != datapath.Up {
 			d.log.Info("tunnel of a former process is down", "peer", name)
 			continue
 		}
 		t.started, t.link, t.linked = true, true, true
 		d.tunnels[name] = t
-		d.log.Info("tunnel taken over", "peer", name, "device", t.Tunnel.Device, "changes", fmt.Sprint(report.Changes))
+		d.log.Info("tunnel taken over", "peer", name, "device", device(name), "changes", fmt.Sprint(report.Changes))
 		d.act(d.gw.Adopt(t.Entry))
 	}
 	d.setNames()

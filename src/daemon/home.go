@@ -1,11 +1,11 @@
 package daemon
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -106,11 +106,9 @@ func makeHome(cfg *config.Main, ls []link, seed []byte) (htip.Home, error) {
 			h.Occupied = append(h.Occupied, l.prefix)
 		}
 	}
-	slices.SortFunc(h.Occupied, func(a, b netip.Prefix) int {
-		if c := a.Addr().Compare(b.Addr()); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.Bits(), b.Bits())
+	sort.Slice(h.Occupied, func(i, j int) bool {
+		a, b := h.Occupied[i], h.Occupied[j]
+		return a.Addr().Less(b.Addr()) || a.Addr() == b.Addr() && a.Bits() < b.Bits()
 	})
 	return h, nil
 }

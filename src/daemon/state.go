@@ -1,73 +1,229 @@
 package daemon
 
 import (
-	"encoding/json"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"htip/src/control"
 	"htip/src/datapath"
 	"htip/src/htip"
+	"htip/src/ubus"
 )
 
 // What a gateway keeps lies in two files. state.json, on flash, changes only
-// when a home is met for the first time or has been renumbered: flash wears
-// out. tunnels.json, in RAM, is what a new process needs to take tunnels over.
+// when a home is met for the first time, has been renumbered, or somebody
+// connects or disconnects it: flash wears out. tunnels.json, in RAM, is what a
+// new process needs to take tunnels over.
+//
+// They are written and read with the JSON of package ubus, which is there
+// anyway: encoding/json would add 40 kB to the packed program.
 const (
 	stateFile   = "state.json"
 	tunnelsFile = "tunnels.json"
 	maxState    = 1 << 20 // octets; 1,000 peers need a third of it
 )
 
-// home is what is remembered of another home.
+// homeState is what is remembered of another home.
 type homeState struct {
 	Key    []byte      // whose substitutes these are: a new key under an old name is another home
 	Record htip.Record // substitutes of the last tunnel
-	Wanted bool        `json:",omitempty"` // somebody here asked for the tunnel: it comes back after a reboot
-}
-
-type state struct {
-	Peers map[string]homeState
+	Wanted bool        // somebody here asked for the tunnel: it comes back after a reboot
 }
 
 // tunnel is a line of the connection table with what its VPN programs need.
 type tunnel struct {
 	Entry  htip.Entry
-	Tunnel datapath.Tunnel
-	Since  int64 // when it was up, seconds since 1970
+	Remote netip.Addr // the peer's address on the Internet
+	Secret []byte
+	MTU    int   // bytes
+	Since  int64 // when it was up, seconds since 1970; 0: not yet
 
 	started bool // its programs run
 	link    bool // its device is up
 	linked  bool // and the state machine knows
 }
 
-// readJSON reads a file of ours; one that is not there leaves v as it is.
-func readJSON(path string, v any) error {
+// path is the tunnel as the data path wants to know it.
+func (t *tunnel) path() datapath.Tunnel {
+	e := &t.Entry
+	p := datapath.Tunnel{
+		Name: e.Peer, Device: device(e.Peer), Protocol: e.Protocol.String(), Server: e.Role == htip.Responder,
+		LocalPort: e.LocalPort, Remote: netip.AddrPortFrom(t.Remote, e.PeerPort),
+		LocalAddr: e.OwnGateway, PeerAddr: e.PeerGateway, Peer: htip.Substitutes(e.Theirs), Secret: t.Secret, MTU: t.MTU,
+	}
+	for _, m := range e.Own {
+		p.Own = append(p.Own, datapath.Mapping(m))
+	}
+	return p
+}
+
+// readTable reads a file of ours; one that is not there is empty.
+func readTable(path string) (ubus.Table, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxState))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s is damaged: %w", path, err)
+	t, err := ubus.ParseJSON(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", path, err)
 	}
-	return nil
+	return t, nil
 }
 
-func writeJSON(path string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
+func writeTable(path string, t ubus.Table) error {
+	return control.WriteFile(path, append(ubus.AppendJSON(nil, t), '\n'))
+}
+
+// encodeState and decodeState turn what we know of other homes into a table and
+// back. A home whose line is damaged is left out: it gets new substitutes.
+func encodeState(homes map[string]homeState) ubus.Table {
+	var t ubus.Table
+	for _, name := range sorted(homes) {
+		h := homes[name]
+		t = append(t, ubus.F(name, ubus.Table{
+			ubus.F("key", control.EncodeKey(h.Key)), ubus.F("own", mappings(h.Record.Own)), ubus.F("theirs", mappings(h.Record.Theirs)), ubus.F("wanted", h.Wanted),
+		}))
 	}
-	return control.WriteFile(path, append(b, '\n'))
+	return t
+}
+
+func decodeState(t ubus.Table) (map[string]homeState, error) {
+	homes := map[string]homeState{}
+	var errs []error
+	for _, f := range t {
+		row, _ := f.Value.(ubus.Table)
+		r := reader{t: row}
+		h := homeState{Key: r.bytes("key"), Record: htip.Record{Own: r.mappings("own"), Theirs: r.mappings("theirs")}}
+		h.Wanted, _ = row.GetBool("wanted")
+		if len(h.Key) != control.KeySize {
+			r.fail("key", "no public key")
+		}
+		if r.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.Name, r.err))
+			continue
+		}
+		homes[f.Name] = h
+	}
+	return homes, errors.Join(errs...)
+}
+
+func encodeTunnels(ts map[string]*tunnel) ubus.Table {
+	var out ubus.Table
+	for _, name := range sorted(ts) {
+		x := ts[name]
+		e := &x.Entry
+		out = append(out, ubus.F(name, ubus.Table{
+			ubus.F("domain", e.Domain), ubus.F("protocol", e.Protocol.String()), ubus.F("id", int64(e.TunnelID)), ubus.F("role", e.Role.String()),
+			ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)), ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
+			ubus.F("port", int64(e.LocalPort)), ubus.F("peer_port", int64(e.PeerPort)), ubus.F("remote", x.Remote.String()),
+			ubus.F("secret", base64.StdEncoding.EncodeToString(x.Secret)), ubus.F("mtu", int64(x.MTU)), ubus.F("since", x.Since),
+		}))
+	}
+	return out
+}
+
+func decodeTunnels(t ubus.Table) (map[string]*tunnel, error) {
+	out := map[string]*tunnel{}
+	var errs []error
+	for _, f := range t {
+		row, _ := f.Value.(ubus.Table)
+		r := reader{t: row}
+		x := &tunnel{Remote: r.addr("remote"), Secret: r.bytes("secret"), MTU: int(r.number("mtu", 1<<15)), Since: r.number("since", 1<<62)}
+		x.Entry = htip.Entry{
+			Peer: f.Name, Domain: r.text("domain"), Protocol: htip.ParseProtocol(r.text("protocol")), TunnelID: uint32(r.number("id", 1<<32-1)),
+			Own: r.mappings("own"), Theirs: r.mappings("theirs"), OwnGateway: r.addr("gateway"), PeerGateway: r.addr("peer_gateway"),
+			LocalPort: uint16(r.number("port", 1<<16-1)), PeerPort: uint16(r.number("peer_port", 1<<16-1)),
+		}
+		switch r.text("role") {
+		case htip.Initiator.String():
+			x.Entry.Role = htip.Initiator
+		case htip.Responder.String():
+			x.Entry.Role = htip.Responder
+		default:
+			r.fail("role", "neither client nor server")
+		}
+		if r.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.Name, r.err))
+			continue
+		}
+		out[f.Name] = x
+	}
+	return out, errors.Join(errs...)
+}
+
+// reader takes checked values out of a table; the first error sticks.
+type reader struct {
+	t   ubus.Table
+	err error
+}
+
+func (r *reader) fail(name, what string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%s: %s", name, what)
+	}
+}
+
+func (r *reader) text(name string) string {
+	s, ok := r.t.GetString(name)
+	if !ok {
+		r.fail(name, "missing")
+	}
+	return s
+}
+
+func (r *reader) number(name string, most int64) int64 {
+	n, ok := r.t.GetInt(name)
+	if !ok || n < 0 || n > most {
+		r.fail(name, "no number in its range")
+		return 0
+	}
+	return n
+}
+
+func (r *reader) bytes(name string) []byte {
+	b, err := base64.StdEncoding.DecodeString(r.text(name))
+	if err != nil {
+		r.fail(name, "no base64")
+	}
+	return b
+}
+
+func (r *reader) addr(name string) netip.Addr {
+	a, err := netip.ParseAddr(r.text(name))
+	if err != nil || !a.Is4() {
+		r.fail(name, "no IPv4 address")
+	}
+	return a
+}
+
+func (r *reader) mappings(name string) (out []htip.Mapping) {
+	list, ok := r.t.GetArray(name)
+	if !ok {
+		r.fail(name, "missing")
+	}
+	for _, x := range list {
+		row, _ := x.(ubus.Table)
+		m := reader{t: row}
+		n, err1 := netip.ParsePrefix(m.text("network"))
+		s, err2 := netip.ParsePrefix(m.text("substitute"))
+		if err1 != nil || err2 != nil || n.Bits() != s.Bits() || n != n.Masked() || s != s.Masked() || !n.Addr().Is4() || !s.Addr().Is4() {
+			r.fail(name, "no pair of prefixes of one length")
+			continue
+		}
+		out = append(out, htip.Mapping{Network: n, Substitute: s})
+	}
+	return out
 }
