@@ -250,8 +250,10 @@ func TestConnectionLost(t *testing.T) {
 	b := broker(t, path)
 	serve(t, path, ubus.Options{})
 	c := dial(t, path, ubus.Options{})
-	time.AfterFunc(20*time.Millisecond, b.KickAll)
+	kicked := make(chan bool, 1)
+	time.AfterFunc(20*time.Millisecond, func() { b.KickAll(); kicked <- true })
 	_, err := c.Call(within(t, patience), "rig.test", "slow", ubus.Table{ubus.F("ms", 5000)})
+	receive(t, "end of the kick", kicked)
 	if !errors.Is(err, ubus.ErrConnectionFailed) {
 		t.Errorf("under way: %v", err)
 	}
@@ -300,10 +302,12 @@ func TestHandlerContext(t *testing.T) {
 	if err := server.Publish(within(t, patience), object); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(30*time.Millisecond, b.KickAll)
+	kicked := make(chan bool, 1)
+	time.AfterFunc(30*time.Millisecond, func() { b.KickAll(); kicked <- true })
 	if _, err := c.Call(within(t, patience), "wait", "wait", nil); !errors.Is(err, ubus.ErrConnectionFailed) {
 		t.Error(err)
 	}
+	receive(t, "end of the kick", kicked)
 	if err := receive(t, "end of the handler", ended); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}

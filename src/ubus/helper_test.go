@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -45,15 +48,65 @@ func quiet() *slog.Logger { return new(lines).logger() }
 
 func socket(t testing.TB) string { return filepath.Join(t.TempDir(), "ubus.sock") }
 
-// broker starts a broker that lets everybody do all.
-func broker(t testing.TB, path string) *ubusd.Broker {
+// bus is what the tests talk to: the broker of tests/ubusd, or the real ubusd
+// whose program the variable UBUSD names.
+type bus interface {
+	Close() error
+	KickAll() // ends all connections
+}
+
+// broker starts a bus that lets everybody do all.
+func broker(t testing.TB, path string) bus {
 	t.Helper()
+	if program := os.Getenv("UBUSD"); program != "" {
+		r := &realUbusd{t: t, program: program, path: path}
+		r.start()
+		t.Cleanup(func() { r.Close() })
+		return r
+	}
 	b, err := ubusd.Listen(ubusd.Config{Socket: path, Policy: ubusd.Everyone{}, Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
 	return b
+}
+
+// realUbusd runs OpenWrt's own broker. It needs root, as we have no ACL files.
+type realUbusd struct {
+	t             testing.TB
+	program, path string
+	cmd           *exec.Cmd
+}
+
+func (r *realUbusd) start() {
+	cmd := exec.Command(r.program, "-s", r.path)
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.cmd = cmd
+	eventually(r.t, "real ubusd listens", func() bool {
+		c, err := net.Dial("unix", r.path)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+func (r *realUbusd) KickAll() {
+	r.Close()
+	r.start()
+}
+
+func (r *realUbusd) Close() error {
+	if r.cmd == nil {
+		return nil
+	}
+	r.cmd.Process.Kill()
+	r.cmd.Wait() // says that it was killed
+	r.cmd = nil
+	return os.Remove(r.path)
 }
 
 func within(t testing.TB, d time.Duration) context.Context {

@@ -168,7 +168,8 @@ func (b *Broker) accept() {
 		b.open[uc] = true
 		b.mu.Unlock()
 		b.wg.Go(func() {
-			if err := b.serve(uc); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			err := b.serve(uc)
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, unix.ECONNRESET) {
 				b.cfg.Log.Info("client dropped", "err", err)
 			}
 			uc.Close()
