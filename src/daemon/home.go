@@ -132,3 +132,11 @@ func watchHome(done <-chan struct{}, changed func()) error {
 	go debounce(done, addrs, routes, changed)
 	return nil
 }
+
+// FakeLinks is a router whose only device with an address is br-lan, for tests.
+func FakeLinks(lan string) func() ([]link, error) {
+	p := netip.MustParsePrefix(lan)
+	return func() ([]link, error) {
+		return []link{{device: "br-lan", prefix: p.Masked(), address: p.Addr()}}, nil
+	}
+}

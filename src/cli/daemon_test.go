@@ -1,0 +1,450 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"htip/src/control"
+	"htip/src/daemon"
+	"htip/src/datapath"
+	"htip/src/dns"
+	"htip/tests/ubusd"
+)
+
+// gateway is a daemon with a fake kernel and fake names, but a real control
+// channel on loopback and a real bus.
+type gateway struct {
+	t      *testing.T
+	name   string
+	addr   netip.Addr
+	dir    string
+	path   *datapath.Fake
+	names  *daemon.FakeNames
+	log    *logBuffer
+	key    string
+	stop   func()
+	reload chan os.Signal
+	extra  string // more configuration
+	port   int
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// town makes gateways that know each other; alice is 127.0.77.1, bob .2 ….
+func town(t *testing.T, names ...string) []*gateway {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.77.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := free.Addr().(*net.TCPAddr).Port
+	free.Close()
+	var gs []*gateway
+	for i, n := range names {
+		g := &gateway{t: t, name: n, addr: netip.AddrFrom4([4]byte{127, 0, 77, byte(i + 1)}), dir: t.TempDir(), port: port,
+			path: &datapath.Fake{}, names: &daemon.FakeNames{}, log: &logBuffer{}, reload: make(chan os.Signal, 1)}
+		id, _, err := control.LoadIdentity(filepath.Join(g.dir, "state", "key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.key = control.EncodeKey(id.Public())
+		b, err := ubusd.Listen(ubusd.Config{Socket: g.socket()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		gs = append(gs, g)
+	}
+	for _, g := range gs {
+		for _, h := range gs {
+			g.names.SetA(h.name+".example.org", h.addr)
+		}
+		g.configure(gs...)
+		// Whatever tunnel is wanted comes up a moment after it was applied.
+		g.path.ApplyFunc = func(w datapath.Wanted) (datapath.Report, error) {
+			for _, x := range w.Tunnels {
+				time.AfterFunc(50*time.Millisecond, func() { g.path.Raise(datapath.Event{Device: x.Device, Up: true}) })
+			}
+			return datapath.Report{}, nil
+		}
+	}
+	for _, g := range gs {
+		g.start()
+	}
+	return gs
+}
+
+func (g *gateway) socket() string { return filepath.Join(g.dir, "ubus.sock") }
+func (g *gateway) file() string   { return filepath.Join(g.dir, "htip") }
+
+func (g *gateway) configure(gs ...*gateway) {
+	s := fmt.Sprintf("config htip 'main'\n\toption enabled '1'\n\toption domain '%s.example.org'\n\toption port '%d'\n%s\n", g.name, g.port, g.extra)
+	for _, h := range gs {
+		if h != g {
+			s += fmt.Sprintf("config peer '%s'\n\toption domain '%s.example.org'\n\toption port '%d'\n\toption key '%s'\n\toption encryption 'off'\n\n", h.name, h.name, h.port, h.key)
+		}
+	}
+	if err := os.WriteFile(g.file(), []byte(s), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *gateway) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	opt := daemon.Options{
+		Config: g.file(), StateDir: filepath.Join(g.dir, "state"), RunDir: filepath.Join(g.dir, "run"), Listen: g.addr.String(), Socket: g.socket(),
+		Path: g.path, Names: g.names, Log: slog.New(slog.NewTextHandler(g.log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"), Version: "test",
+	}
+	go func() { done <- daemon.Run(ctx, opt, g.reload) }()
+	var once sync.Once
+	g.stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				g.t.Errorf("%s ends with %v", g.name, err)
+			}
+		})
+	}
+	g.t.Cleanup(func() {
+		g.stop()
+		if g.t.Failed() {
+			g.t.Logf("--- %s\n%s", g.name, g.log)
+		}
+	})
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		code, _, _ := g.htip("status", "--json")
+		if code == ExitOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%s does not start:\n%s", g.name, g.log)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// htip runs the command against this gateway.
+func (g *gateway) htip(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = Run(context.Background(), append(args, "--socket", g.socket(), "--state-dir", filepath.Join(g.dir, "state")), "test", &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func (g *gateway) must(args ...string) string {
+	g.t.Helper()
+	code, out, errs := g.htip(args...)
+	if code != ExitOK {
+		g.t.Fatalf("%s: htip %s: exit code %d, %s%s", g.name, strings.Join(args, " "), code, out, errs)
+	}
+	return out
+}
+
+type tunnelJSON struct {
+	Peer, State, Error, Reason, Role string
+	ID                               string `json:"tunnel_id"`
+	Theirs                           []struct{ Network, Substitute string }
+}
+
+func (g *gateway) tunnel(peer string) tunnelJSON {
+	g.t.Helper()
+	var s struct{ Tunnels []tunnelJSON }
+	if err := json.Unmarshal([]byte(g.must("status", "--json")), &s); err != nil {
+		g.t.Fatal(err)
+	}
+	for _, t := range s.Tunnels {
+		if t.Peer == peer {
+			return t
+		}
+	}
+	g.t.Fatalf("%s has no peer %s", g.name, peer)
+	return tunnelJSON{}
+}
+
+func (g *gateway) wait(peer, state string) tunnelJSON {
+	g.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		t := g.tunnel(peer)
+		if t.State == state {
+			return t
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%s: the tunnel to %s is %s, not %s: %s", g.name, peer, t.State, state, t.Error)
+		}
+	}
+}
+
+func TestConnectShowsTheStepsAndTheSentence(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	a, b := gs[0], gs[1]
+	a.names.SetHosts([]dns.Host{{Name: "nas", Addr: netip.MustParseAddr("10.0.0.9")}})
+	out := a.must("connect", "--wait", "bob.example.org")
+	last := -1
+	for _, step := range []string{"looking up bob.example.org", "connecting to 127.0.77.2", "REQUEST", "RESPONSE", "ACK", "READY", "tunnel, NAT", "names", "bob's 192.168.1.x is your "} {
+		i := strings.Index(out, step)
+		if i <= last {
+			t.Fatalf("%q is missing or out of order:\n%s", step, out)
+		}
+		last = i
+	}
+	if !strings.HasSuffix(out, "; try ping nas.bob.internal\n") {
+		t.Error(out)
+	}
+	x, y := a.wait("bob", "up"), b.wait("alice", "up")
+	if x.ID != y.ID || x.Role != "client" || y.Role != "server" {
+		t.Errorf("%+v %+v", x, y)
+	}
+	if out := a.must("connect", "bob", "--wait"); !strings.Contains(out, "is your") {
+		t.Errorf("the second time: %s", out)
+	}
+	if out := a.must("connect", "bob"); out != "bob is connected\n" {
+		t.Error(out)
+	}
+	if w := a.path.Applied(); len(w[len(w)-1].Tunnels) != 1 || w[len(w)-1].Tunnels[0].Server {
+		t.Errorf("wanted %+v", w)
+	} else if string(w[len(w)-1].Tunnels[0].Secret) != string(b.path.Applied()[len(b.path.Applied())-1].Tunnels[0].Secret) {
+		t.Error("the two ends have different secrets")
+	}
+	for _, c := range [][]string{{"status"}, {"peers"}, {"hosts"}, {"hosts", "bob"}, {"key"}, {"version"}, {"help"}} {
+		if out := a.must(c...); out == "" {
+			t.Errorf("htip %v prints nothing", c)
+		}
+	}
+	for _, c := range []string{"status", "peers", "hosts", "key"} {
+		if out := a.must(c, "--json"); !json.Valid([]byte(out)) {
+			t.Errorf("htip %s --json: %s", c, out)
+		}
+	}
+	if out := a.must("disconnect", "bob"); out != "bob is disconnected\n" {
+		t.Error(out)
+	}
+	b.wait("alice", "idle")
+	if out := a.must("disconnect", "bob"); out != "bob was not connected\n" {
+		t.Error(out)
+	}
+	again := a.must("connect", "bob", "--wait")
+	if again[strings.Index(again, "bob's"):] != out[strings.Index(out, "bob's"):] {
+		t.Errorf("other substitutes the second time:\n%s%s", out, again)
+	}
+	a.stop()
+	b.wait("alice", "idle")
+	if a.path.Cleaned() != 1 {
+		t.Error("not cleaned up")
+	}
+	if left, _ := filepath.Glob(filepath.Join(a.dir, "run", "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	for _, secret := range []string{string(b.path.Applied()[1].Tunnels[0].Secret)} {
+		if strings.Contains(a.log.String()+b.log.String(), secret) {
+			t.Error("a secret is in the log")
+		}
+	}
+}
+
+func TestTunnelIsTakenOver(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	a, b := gs[0], gs[1]
+	a.must("connect", "bob", "--wait")
+	was := a.wait("bob", "up")
+	b.wait("alice", "up")
+	table, err := os.ReadFile(filepath.Join(a.dir, "run", "tunnels.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, _ := os.Stat(filepath.Join(a.dir, "run", "tunnels.json")); st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", st.Mode())
+	}
+	// What a killed process leaves: the table, and a kernel that knows the
+	// tunnel. Its end is seen by bob as a lost connection, without CLOSE.
+	a.stop()
+	b.wait("alice", "idle")
+	os.WriteFile(filepath.Join(a.dir, "run", "tunnels.json"), table, 0o600)
+	a.path = &datapath.Fake{ApplyFunc: func(w datapath.Wanted) (datapath.Report, error) {
+		for _, x := range w.Tunnels {
+			a.path.SetStatus(datapath.Status{Device: x.Device, State: datapath.Up})
+		}
+		return datapath.Report{}, nil
+	}}
+	a.start()
+	if !strings.Contains(a.log.String(), "tunnel taken over") {
+		t.Error("not taken over")
+	}
+	// Bob has been told that it is over; alice learns that and connects anew.
+	now := a.wait("bob", "up")
+	for deadline := time.Now().Add(15 * time.Second); now.ID == was.ID && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		now = a.tunnel("bob")
+		for _, x := range a.path.Applied()[len(a.path.Applied())-1].Tunnels {
+			a.path.Raise(datapath.Event{Device: x.Device, Up: true})
+		}
+	}
+	if now.ID == was.ID {
+		t.Error("alice still has a tunnel that bob does not know")
+	}
+	if fmt.Sprint(now.Theirs) != fmt.Sprint(was.Theirs) {
+		t.Errorf("%v became %v", was.Theirs, now.Theirs)
+	}
+}
+
+func TestErrorsAreSentences(t *testing.T) {
+	gs := town(t, "alice", "bob", "carol")
+	a, b, c := gs[0], gs[1], gs[2]
+	check := func(what string, wantCode int, words []string, args ...string) {
+		t.Helper()
+		code, out, errs := a.htip(args...)
+		if code != wantCode {
+			t.Errorf("%s: exit code %d, not %d: %s%s", what, code, wantCode, out, errs)
+		}
+		for _, w := range words {
+			if !strings.Contains(errs, w) {
+				t.Errorf("%s: no %q in %q", what, w, errs)
+			}
+		}
+	}
+	check("no such command", ExitUsage, []string{"frobnicate"}, "frobnicate")
+	check("no command", ExitUsage, []string{"usage"})
+	check("no peer given", ExitUsage, []string{"missing"}, "connect")
+	check("too much given", ExitUsage, []string{"too many"}, "connect", "bob", "carol")
+	check("no such option", ExitUsage, []string{"frob"}, "status", "--frob")
+	check("no such peer", ExitUnknown, []string{"dave"}, "connect", "dave", "--wait")
+	check("no such peer", ExitUnknown, []string{"dave"}, "disconnect", "dave")
+	check("no such peer", ExitUnknown, []string{"dave"}, "hosts", "dave")
+	check("no such peer", ExitUnknown, []string{"dave"}, "watch", "dave")
+	check("hosts while down", ExitFailed, []string{"not connected"}, "hosts", "bob")
+
+	a.names.SetA("bob.example.org", netip.Addr{})
+	check("unknown domain", ExitFailed, []string{"bob.example.org can't be found", "spelled right"}, "connect", "bob", "--wait")
+	a.names.SetA("bob.example.org", netip.MustParseAddr("127.0.77.99"))
+	check("refused port", ExitFailed, []string{"does not answer", "refused", "port open"}, "connect", "bob", "--wait")
+	a.names.SetA("bob.example.org", c.addr)
+	check("another key", ExitFailed, []string{"another key"}, "connect", "bob", "--wait")
+	a.names.SetA("bob.example.org", b.addr)
+
+	b.path.ApplyFunc = func(w datapath.Wanted) (r datapath.Report, err error) {
+		for _, x := range w.Tunnels {
+			r.Errors = map[string]error{x.Device: &datapath.Error{Tunnel: x.Name, Permanent: true, Err: fmt.Errorf("the kernel has no L2TP: install kmod-pppol2tp")}}
+		}
+		return r, nil
+	}
+	check("no kernel module there", ExitFailed, []string{"install kmod-pppol2tp", "the other gateway says"}, "connect", "bob", "--wait")
+	b.path.ApplyFunc = nil
+	a.names.SetDeaf(true) // the link comes up, but nothing comes through
+
+	check("takes too long", ExitTimeout, []string{"not connected within"}, "connect", "bob", "--wait", "--timeout", "300ms")
+	a.must("disconnect", "bob")
+
+	// Bob forgets us.
+	b.configure(b, c)
+	b.reload <- os.Interrupt
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.log.String(), "taken over") && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	check("not known there", ExitFailed, []string{"does not know our key", "htip key"}, "connect", "bob", "--wait")
+	if got := a.tunnel("bob"); !strings.Contains(got.Error, "does not know our key") || got.State != "idle" {
+		t.Errorf("status says %+v", got)
+	}
+
+	a.stop()
+	check("no daemon", ExitDaemon, []string{"not running"}, "status")
+	check("no daemon", ExitDaemon, []string{"not running"}, "connect", "bob", "--wait")
+	var out, errs bytes.Buffer
+	if code := Run(context.Background(), []string{"status", "--socket", "/nowhere"}, "", &out, &errs); code != ExitDaemon {
+		t.Errorf("no ubus: %d", code)
+	}
+}
+
+func TestConfigurationChanges(t *testing.T) {
+	gs := town(t, "alice", "bob", "carol")
+	a, b, c := gs[0], gs[1], gs[2]
+	a.must("connect", "bob", "--wait")
+	a.must("connect", "carol", "--wait")
+	was := a.wait("carol", "up")
+	log := func() int {
+		return strings.Count(a.log.String(), "taken over") + strings.Count(a.log.String(), "not taken")
+	}
+	change := func(text func()) {
+		t.Helper()
+		n := log()
+		text()
+		a.reload <- os.Interrupt
+		for deadline := time.Now().Add(5 * time.Second); log() == n; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("no reload")
+			}
+		}
+	}
+	// A file that can't be read changes nothing.
+	change(func() { os.WriteFile(a.file(), []byte("config htip 'main\n"), 0o600) })
+	a.wait("bob", "up")
+	// Bob is removed: his tunnel ends, carol's stays.
+	change(func() { a.configure(a, c) })
+	b.wait("alice", "idle")
+	if now := a.wait("carol", "up"); now.ID != was.ID {
+		t.Error("carol's tunnel was touched")
+	}
+	// A bad section does not take the good ones down, and is named.
+	a.extra = "config peer 'mallory'\n\toption domain 'mallory.example.org'\n\toption key 'abc'\n"
+	change(func() { a.configure(a, c) })
+	if now := a.wait("carol", "up"); now.ID != was.ID {
+		t.Error("carol's tunnel was touched")
+	}
+	if out := a.must("status"); !strings.Contains(out, "mallory") || !strings.Contains(out, "abc") {
+		t.Error(out)
+	}
+	// Bob comes back.
+	a.extra = ""
+	change(func() { a.configure(gs...) })
+	a.must("connect", "bob", "--wait")
+}
+
+func TestComesBackAfterAReboot(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	a, b := gs[0], gs[1]
+	a.must("connect", "bob", "--wait")
+	was := a.tunnel("bob")
+	a.stop()
+	b.wait("alice", "idle")
+	a.start() // nobody asks
+	now := a.wait("bob", "up")
+	if fmt.Sprint(now.Theirs) != fmt.Sprint(was.Theirs) {
+		t.Errorf("%v became %v", was.Theirs, now.Theirs)
+	}
+	a.must("disconnect", "bob")
+	a.stop()
+	a.start() // and not after a user ended it
+	time.Sleep(300 * time.Millisecond)
+	if now := a.tunnel("bob"); now.State != "idle" {
+		t.Errorf("connected again after disconnect: %+v", now)
+	}
+	// A damaged memory is no reason not to start.
+	a.stop()
+	os.WriteFile(filepath.Join(a.dir, "state", "state.json"), []byte("{\"bob\":{\"key\""), 0o600)
+	a.start()
+	a.must("connect", "bob", "--wait")
+}
