@@ -17,8 +17,8 @@
 //     names below the LAN domain and for PTRs of its own networks, and without
 //     "recursion desired". dnsmasq hands that flag on, and the local listener
 //     asks neither a peer nor the Internet for a question without it.
-//   - The local listener never asks a peer for a name below the LAN domain or
-//     for the PTR of an own network.
+//   - The local listener never asks a peer for a name below the LAN domain, nor
+//     for the PTR of an own network: no peer has a substitute that overlaps one.
 //   - Upstream resolvers are never this machine and never an address inside a
 //     peer's substitutes.
 //

@@ -166,6 +166,7 @@ func TestAnswersAge(t *testing.T) {
 // Equal questions become one; different ones above the limit are turned away
 // at once, and another listener does not suffer.
 func TestSlowPeerIsBounded(t *testing.T) {
+	t.Parallel()
 	p, at := lone(t, nil)
 	var asked atomic.Int32
 	release := make(chan struct{})
@@ -213,6 +214,7 @@ func waitFor(t testing.TB, what func() bool) {
 
 // Connections that say nothing, or too much, from inside a tunnel.
 func TestHostileTCP(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	server := netip.AddrPortFrom(p.addrB, testPeer)
 	dial := func() net.Conn {
@@ -280,6 +282,7 @@ func isTimeout(err error) bool {
 
 // A peer's list of hosts that lies, or never ends.
 func TestHostileTransfer(t *testing.T) {
+	t.Parallel()
 	p, at := lone(t, nil)
 	var mode atomic.Value
 	l, err := p.socksA.ListenTCP("", at)

@@ -128,9 +128,7 @@ func (p *Proxy) remember(ctx context.Context, to *peer, name string, find func(c
 	}
 	a, err := p.hosts.do(ctx, k, p.spawn, func() answer {
 		a := find(p.base)
-		if now, err := p.find(to.Name); err == nil && now.gen == to.gen {
-			p.cache.put(k, a, p.now())
-		}
+		p.cache.put(k, a, p.now()) // found by this generation only
 		return a
 	})
 	if err != nil {

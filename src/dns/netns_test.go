@@ -63,7 +63,7 @@ func (s nsSockets) Dial(ctx context.Context, network, device string, to netip.Ad
 
 var _ Sockets = nsSockets{}
 
-// run runs a command inside the namespace; %s-like words are split at blanks.
+// run runs a command, split at blanks, inside the namespace.
 func (s nsSockets) run(t testing.TB, command string) {
 	t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", s.name}, strings.Fields(command)...)...)
@@ -284,7 +284,6 @@ func deviceReplaced(t *testing.T, nsA, nsB nsSockets, a, b *home, bobAtA, alice,
 	if err := probe(b, "carol"); err != nil {
 		t.Errorf("the other tunnel suffers: %v", err)
 	}
-	// Set before the device is there: only the first Set after it helps.
 	if err := a.Set([]Peer{bobAtA}); !errors.As(err, &pe) || !pe.Retry {
 		t.Errorf("%v", err)
 	}
@@ -296,7 +295,7 @@ func deviceReplaced(t *testing.T, nsA, nsB nsSockets, a, b *home, bobAtA, alice,
 	}
 	tunnel(t, nsA, nsB, "htip-bob", "htip-alice", "10.0.1.0/24", "10.0.2.0/24")
 	set(t, a.Proxy, bobAtA)
-	set(t, b.Proxy, alice, carol)
+	b.mend() // as Run does every few seconds
 	if err := probe(a, "bob"); err != nil {
 		t.Error(err)
 	}

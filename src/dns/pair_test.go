@@ -114,7 +114,6 @@ func TestPair(t *testing.T) {
 		{"bob.internal.", dns.TypeAAAA, "NOERROR SOA:bob.internal."},
 		{"dave.internal.", dns.TypeA, "NXDOMAIN SOA:internal."},
 		{"nas.dave.internal.", dns.TypeA, "NXDOMAIN SOA:internal."},
-		{"internal.", dns.TypeA, "NOERROR"}, // dnsmasq itself: domain-needed
 
 		{"nas.bob.example.org.", dns.TypeA, "NOERROR " + in(p.subB, 5)},
 		{"nas.bob.example.org.", dns.TypeAAAA, "NOERROR SOA:bob.example.org."},
@@ -133,8 +132,14 @@ func TestPair(t *testing.T) {
 		{reverseName(addr("192.168.77.1")), dns.TypePTR, "NXDOMAIN SOA:192.in-addr.arpa."},
 		{reverseName(addr("172.31.0.1")), dns.TypePTR, "NXDOMAIN SOA:172.in-addr.arpa."},
 	} {
-		if got := look(t, nil, p.a.dnsmasq, c.name, c.qtype); got != c.want {
+		if got := look(t, nil, p.a.dnsmasq, c.name, c.qtype); core(got) != core(c.want) {
 			t.Errorf("%s %s: %s, want %s", c.name, dns.TypeToString[c.qtype], got, c.want)
+		}
+		if strings.Contains(c.want, "lan.") || strings.HasPrefix(c.name, "other") {
+			continue // dnsmasq's own
+		}
+		if got := look(t, nil, p.a.opt.Listen, c.name, c.qtype); got != c.want {
+			t.Errorf("%s %s at the proxy: %s, want %s", c.name, dns.TypeToString[c.qtype], got, c.want)
 		}
 	}
 	// PTRs of the tunnel's addresses, which are no private pool on loopback.
@@ -174,6 +179,14 @@ func TestPair(t *testing.T) {
 	}
 	t.Logf("A %+v", p.a.Stats())
 	t.Logf("B %+v", p.b.Stats())
+}
+
+// core is an answer without SOA and explanation: some versions of dnsmasq drop
+// the one when they answer from memory, 2.86 drops the other always.
+func core(answer string) string {
+	answer, _, _ = strings.Cut(answer, " SOA:")
+	answer, _, _ = strings.Cut(answer, " [")
+	return answer
 }
 
 // A peer reaches nothing through our proxy but our hosts.
@@ -255,12 +268,16 @@ func (f fromDevice) Dial(ctx context.Context, network, _ string, to netip.AddrPo
 // not local to its dnsmasq, which sends everything to B's own proxy and that
 // one's upstream resolver is the dnsmasq.
 func TestPairNoCircle(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, func(o *Options) { o.Upstreams = []netip.AddrPort{netip.AddrPortFrom(ownAddr(), testDNS)} })
 	// A dnsmasq that hands on every question, with its flags, to the proxy that asked it.
 	var hops atomic.Int32
 	mirror := func(h *home, at netip.AddrPort) {
 		nameServer(t, nil, "", at, func(req *dns.Msg, _ bool) []*dns.Msg {
 			hops.Add(1)
+			if at == h.dnsmasq && req.RecursionDesired {
+				t.Errorf("dnsmasq is asked for %s with recursion desired", req.Question[0].Name)
+			}
 			q := req.Copy()
 			q.Id = dns.Id()
 			m, err := resolve(nil, h.opt.Listen, q)
@@ -330,6 +347,7 @@ func TestPairTunnelDown(t *testing.T) {
 
 // A name brings the tunnel up, once for all who ask.
 func TestPairOnDemand(t *testing.T) {
+	t.Parallel()
 	calls := make(chan string, 10)
 	var self atomic.Pointer[pair]
 	var fail atomic.Pointer[error]

@@ -41,8 +41,9 @@ type Options struct {
 	// directories of them: what [Proxy.Hosts] of a peer gets to see.
 	LeasesFile string
 	HostsFiles []string
-	// Connect brings the tunnel to a peer up, or says why it can't. A nil one
-	// means that tunnels come up in other ways only.
+	// Connect brings the tunnel to a peer up, or says why it can't; it returns
+	// when ctx ends, at the latest after 30 s. Its error reaches the asker as a
+	// sentence. A nil Connect means that tunnels come up in other ways only.
 	Connect func(ctx context.Context, peer string) error
 	// Log gets one line an event.
 	Log *slog.Logger
@@ -175,9 +176,31 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listening for dnsmasq at %s: %w", p.opt.Listen, err)
 	}
+	p.spawn(func() {
+		for sleep(p.base, mendEvery) {
+			p.mend()
+		}
+	})
 	close(p.ready)
 	s.run(ctx)
 	return nil
+}
+
+// mendEvery is how long a listener may stay deaf after its device was replaced
+// and nobody called Set.
+const mendEvery = 3 * time.Second
+
+// mend opens and closes listeners where devices came, went or were replaced
+// since Set: a new call of PPP has the old name.
+func (p *Proxy) mend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.base.Err() != nil {
+		return
+	}
+	if err := p.setListeners(p.tbl.Load()); err != nil {
+		p.log.Debug("names: listener missing", "err", err) // Set has said so aloud
+	}
 }
 
 // Ready is closed when dnsmasq can ask.

@@ -99,6 +99,17 @@ func TestSetListeners(t *testing.T) {
 		}
 		first = p.b.listeners["alice"]
 	}
+	// Nobody calls Set.
+	p.socksB.Remove("htip-a")
+	p.b.mend()
+	if err := probe(); err == nil {
+		t.Error("a listener without device answers")
+	}
+	p.socksB.Add("htip-a", p.addrB)
+	p.b.mend()
+	if err := probe(); err != nil || p.b.listeners["alice"] == first {
+		t.Errorf("the device is back: %v", err)
+	}
 	set(t, p.b.Proxy)
 	if err := probe(); err == nil || len(p.b.listeners) != 0 {
 		t.Error("a peer that is gone is answered")
@@ -194,5 +205,43 @@ func TestForwardNextResolver(t *testing.T) {
 	set(t, h.Proxy, Peer{Name: "bob", Domain: "bob.example.org"})
 	if got := look(t, nil, h.opt.Listen, "bob.example.org.", dns.TypeA); got != "NOERROR 198.18.0.2" {
 		t.Error(got)
+	}
+}
+
+// A resolver inside a tunnel could ask us again.
+func TestForwardNeverIntoTunnel(t *testing.T) {
+	h := newHome(t, nil, func(o *Options) { o.Upstreams = []netip.AddrPort{netip.MustParseAddrPort("10.0.2.1:53")} })
+	set(t, h.Proxy, Peer{Name: "bob", Domain: "bob.example.org", Substitutes: prefixes("10.0.2.0/24")})
+	if got := look(t, nil, h.opt.Listen, "bob.example.org.", dns.TypeA); got != "SERVFAIL [22 no upstream resolver is known]" {
+		t.Error(got)
+	}
+}
+
+// The daemon's own way to a peer's public address, past our dnsmasq.
+func TestResolve(t *testing.T) {
+	upstream := netip.AddrPortFrom(ownAddr(), testDNS)
+	nameServer(t, nil, "", upstream, func(req *dns.Msg, tcp bool) []*dns.Msg {
+		if req.Question[0].Name == "broken.example.org." {
+			return []*dns.Msg{reply(req, dns.RcodeServerFailure)}
+		}
+		return records(t, "bob.example.org. 60 A 198.18.0.2", "bob.example.org. 60 A 198.18.0.3", "six.example.org. 60 AAAA 2001:db8::1")(req, tcp)
+	})
+	h := newHome(t, nil, func(o *Options) { o.Upstreams = []netip.AddrPort{upstream} })
+	for name, want := range map[string]string{
+		"a b":                 `"a b" is no domain name`,
+		"nobody.example.org":  ErrNoName.Error(),
+		"six.example.org":     ErrNoName.Error(),
+		"broken.example.org.": "the resolver answers SERVFAIL",
+	} {
+		if addrs, err := h.Resolve(t.Context(), name); err == nil || err.Error() != want || addrs != nil {
+			t.Errorf("%s: %v, %v", name, addrs, err)
+		}
+	}
+	if addrs, err := h.Resolve(t.Context(), "Bob.example.org"); err != nil || fmt.Sprint(addrs) != "[198.18.0.2 198.18.0.3]" {
+		t.Errorf("%v, %v", addrs, err)
+	}
+	h.end()
+	if _, err := h.Resolve(t.Context(), "bob.example.org"); !errors.Is(err, ErrClosed) {
+		t.Error(err)
 	}
 }

@@ -36,13 +36,22 @@ type Kernel struct{}
 
 var _ Sockets = Kernel{}
 
-// Index is the interface index.
+// Index is the interface index, by ioctl: the library's way reads the whole
+// list of interfaces, and this is asked often.
 func (Kernel) Index(device string) (int, error) {
-	i, err := net.InterfaceByName(device)
+	ifr, err := unix.NewIfreq(device)
+	if err != nil {
+		return 0, fmt.Errorf("device %q: %w", device, err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("device %s: %w", device, err)
 	}
-	return i.Index, nil
+	defer unix.Close(fd)
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
+		return 0, fmt.Errorf("device %s: %w", device, err)
+	}
+	return int(ifr.Uint32()), nil
 }
 
 // ListenUDP listens on UDP.

@@ -301,9 +301,6 @@ func (t *table) inReverse(name string) route {
 	}
 	b := a.As4()
 	zone := strconv.Itoa(int(b[0])) + "." + reverseZone
-	if inside(t.own, a) { // our dnsmasq does not know it, so nobody does
-		return route{kind: kindNobody, soa: zone}
-	}
 	for _, p := range t.peers {
 		if inside(p.Substitutes, a) {
 			return route{kind: kindReverse, peer: p, addr: a, soa: zone}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -48,7 +49,7 @@ func (r *resolvers) servers(usable func(netip.Addr) bool) ([]netip.AddrPort, err
 	}
 	var good []netip.AddrPort
 	for _, s := range list {
-		if !isOneOf(s, r.never) && usable(s.Addr()) && len(good) < maxResolvers {
+		if !slices.Contains(r.never, s) && usable(s.Addr()) && len(good) < maxResolvers {
 			good = append(good, s)
 		}
 	}
@@ -56,15 +57,6 @@ func (r *resolvers) servers(usable func(netip.Addr) bool) ([]netip.AddrPort, err
 		return nil, errNoResolver
 	}
 	return good, nil
-}
-
-func isOneOf(s netip.AddrPort, list []netip.AddrPort) bool {
-	for _, l := range list {
-		if s == l {
-			return true
-		}
-	}
-	return false
 }
 
 // read gives the file's resolvers that are not this machine. A file that is
