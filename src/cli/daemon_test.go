@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +39,8 @@ type gateway struct {
 	reload chan os.Signal
 	extra  string // more configuration
 	port   int
+
+	lacking atomic.Bool // the kernel has no L2TP
 }
 
 type logBuffer struct {
@@ -86,18 +90,26 @@ func town(t *testing.T, names ...string) []*gateway {
 			g.names.SetA(h.name+".example.org", h.addr)
 		}
 		g.configure(gs...)
-		// Whatever tunnel is wanted comes up a moment after it was applied.
-		g.path.ApplyFunc = func(w datapath.Wanted) (datapath.Report, error) {
-			for _, x := range w.Tunnels {
-				time.AfterFunc(50*time.Millisecond, func() { g.path.Raise(datapath.Event{Device: x.Device, Up: true}) })
-			}
-			return datapath.Report{}, nil
-		}
+		g.path.ApplyFunc = g.applied
 	}
 	for _, g := range gs {
 		g.start()
 	}
 	return gs
+}
+
+// applied is the fake kernel: a tunnel that is wanted comes up a moment later,
+// unless the kernel lacks L2TP.
+func (g *gateway) applied(w datapath.Wanted) (r datapath.Report, err error) {
+	path := g.path
+	for _, x := range w.Tunnels {
+		if g.lacking.Load() {
+			r.Errors = map[string]error{x.Device: &datapath.Error{Tunnel: x.Name, Permanent: true, Err: errors.New("the kernel has no L2TP: install kmod-pppol2tp")}}
+			continue
+		}
+		time.AfterFunc(50*time.Millisecond, func() { path.Raise(datapath.Event{Device: x.Device, Up: true}) })
+	}
+	return r, nil
 }
 
 func (g *gateway) socket() string { return filepath.Join(g.dir, "ubus.sock") }
@@ -287,7 +299,7 @@ func TestTunnelIsTakenOver(t *testing.T) {
 	b.wait("alice", "idle")
 	os.WriteFile(filepath.Join(a.dir, "run", "tunnels.json"), table, 0o600)
 	a.path = &datapath.Fake{ApplyFunc: func(w datapath.Wanted) (datapath.Report, error) {
-		for _, x := range w.Tunnels {
+		for _, x := range w.Tunnels { // it stands already
 			a.path.SetStatus(datapath.Status{Device: x.Device, State: datapath.Up})
 		}
 		return datapath.Report{}, nil
@@ -298,13 +310,13 @@ func TestTunnelIsTakenOver(t *testing.T) {
 	}
 	// Bob has been told that it is over; alice learns that and connects anew.
 	now := a.wait("bob", "up")
-	for deadline := time.Now().Add(15 * time.Second); now.ID == was.ID && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(15 * time.Second); (now.ID == was.ID || now.State != "up") && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		now = a.tunnel("bob")
 		for _, x := range a.path.Applied()[len(a.path.Applied())-1].Tunnels {
 			a.path.Raise(datapath.Event{Device: x.Device, Up: true})
 		}
 	}
-	if now.ID == was.ID {
+	if now.ID == was.ID || now.State != "up" {
 		t.Error("alice still has a tunnel that bob does not know")
 	}
 	if fmt.Sprint(now.Theirs) != fmt.Sprint(was.Theirs) {
@@ -346,14 +358,9 @@ func TestErrorsAreSentences(t *testing.T) {
 	check("another key", ExitFailed, []string{"another key"}, "connect", "bob", "--wait")
 	a.names.SetA("bob.example.org", b.addr)
 
-	b.path.ApplyFunc = func(w datapath.Wanted) (r datapath.Report, err error) {
-		for _, x := range w.Tunnels {
-			r.Errors = map[string]error{x.Device: &datapath.Error{Tunnel: x.Name, Permanent: true, Err: fmt.Errorf("the kernel has no L2TP: install kmod-pppol2tp")}}
-		}
-		return r, nil
-	}
+	b.lacking.Store(true)
 	check("no kernel module there", ExitFailed, []string{"install kmod-pppol2tp", "the other gateway says"}, "connect", "bob", "--wait")
-	b.path.ApplyFunc = nil
+	b.lacking.Store(false)
 	a.names.SetDeaf(true) // the link comes up, but nothing comes through
 
 	check("takes too long", ExitTimeout, []string{"not connected within"}, "connect", "bob", "--wait", "--timeout", "300ms")
