@@ -31,6 +31,8 @@ type driver interface {
 	state(t Tunnel) (driverState, error)
 	// housekeep is called now and then.
 	housekeep(device string) error
+	// sweep is called when no tunnel is left, and removes what belongs to none.
+	sweep() error
 }
 
 // driverState is what a driver knows of a tunnel beyond its link.

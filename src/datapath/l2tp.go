@@ -171,6 +171,9 @@ func (l *l2tp) start(ctx context.Context, t Tunnel) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make tunnel directory: %w", err)
 	}
+	if err := l.noteDatabase(); err != nil {
+		return fmt.Errorf("note pppd's database: %w", err)
+	}
 	for name, content := range l2tpFiles(t, dir) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			return fmt.Errorf("write tunnel file: %w", err)
@@ -277,6 +280,38 @@ func (l *l2tp) end(ctx context.Context, device string) error {
 		return fmt.Errorf("end tunnel %s: %w", device, err)
 	}
 	return nil
+}
+
+// A pppd with multilink makes a database for all pppds when the first one
+// starts, and leaves it behind. If it was our pppd that made it, it goes with
+// our last one, unless somebody else's runs by then.
+const (
+	fileDatabase = "pppd2.tdb"
+	fileOurs     = "pppd-database" // in the run directory: it was not there before us
+)
+
+func (l *l2tp) noteDatabase() error {
+	if _, err := os.Stat(filepath.Join(l.varRun, fileDatabase)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.runDir, fileOurs), nil, 0o600)
+}
+
+func (l *l2tp) sweep() error {
+	mark := filepath.Join(l.runDir, fileOurs)
+	if _, err := os.Stat(mark); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	users, err := l.proc.find(func(argv []string) bool { return filepath.Base(argv[0]) == "pppd" })
+	if err != nil {
+		return err
+	}
+	if len(users) == 0 {
+		if err := os.Remove(filepath.Join(l.varRun, fileDatabase)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Remove(mark)
 }
 
 func (l *l2tp) state(t Tunnel) (driverState, error) {

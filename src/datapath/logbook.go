@@ -31,6 +31,7 @@ type saying struct {
 // cause. They do not end the server's wait for its peer.
 var strangers = []saying{
 	{"Invalid authentication for host", phaseNone, "a caller did not know the tunnel's secret", true},
+	{"Invalid challenge authentication", phaseNone, "", false},
 	{"Maximum retries exceeded", phaseNone, "a caller fell silent before the tunnel was up", true},
 	{"Connection closed to", phaseNone, "", false},
 	{"recvfrom returned error", phaseNone, "", false},
@@ -130,7 +131,8 @@ func printable(line string) string {
 			return -1
 		}
 		return r
-	}, strings.TrimSpace(line))
+	}, line)
+	line = strings.TrimSpace(line)
 	if len(line) > 200 {
 		line = strings.ToValidUTF8(line[:200], "")
 	}

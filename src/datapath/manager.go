@@ -261,8 +261,14 @@ func (m *Manager) CleanUp(ctx context.Context) error {
 	return errors.Join(err, r.Err())
 }
 
-// tidy removes the run directory if nobody else has files there.
+// tidy removes what is left when there are no tunnels, and the run directory if
+// nobody else has files there.
 func (m *Manager) tidy(r *Report) {
+	for _, p := range sortedKeys(m.drivers) {
+		if err := m.drivers[p].sweep(); err != nil {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("remnants of %s stay: %v", p, err))
+		}
+	}
 	err := os.Remove(m.o.RunDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EBUSY) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("run directory stays: %v", err))
