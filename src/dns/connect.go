@@ -38,15 +38,7 @@ func (p *Proxy) connect(ctx context.Context, name string) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	if c.err != nil {
-		return nil, fmt.Errorf("the tunnel can't be set up: %w", c.err)
-	}
-	// The attempt may be over before Set has been told.
+	done := c.done
 	for {
 		p.mu.Lock()
 		changed := p.changed
@@ -55,10 +47,15 @@ func (p *Proxy) connect(ctx context.Context, name string) (*peer, error) {
 		if err != nil {
 			return nil, err
 		}
-		if peer.Up {
+		if peer.Up { // perhaps in another way than by this attempt
 			return peer, nil
 		}
 		select {
+		case <-done:
+			if c.err != nil {
+				return nil, fmt.Errorf("the tunnel can't be set up: %w", c.err)
+			}
+			done = nil // the attempt may be over before Set has been told
 		case <-changed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -66,13 +63,18 @@ func (p *Proxy) connect(ctx context.Context, name string) (*peer, error) {
 	}
 }
 
-// call is the attempt under way, the one that failed just now, or a new one.
+// call is the attempt under way, the one that failed just now, or a new one. A
+// peer that has come up meanwhile needs none: what is given then is nothing to
+// wait for.
 func (p *Proxy) call(name string) (*call, error) {
 	k := strings.ToLower(name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.base.Err() != nil {
 		return nil, ErrClosed
+	}
+	if peer := p.tbl.Load().peers[k]; peer != nil && peer.Up {
+		return &call{}, nil
 	}
 	if c := p.calls[k]; c != nil {
 		select {

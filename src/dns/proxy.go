@@ -42,8 +42,8 @@ type Options struct {
 	LeasesFile string
 	HostsFiles []string
 	// Connect brings the tunnel to a peer up, or says why it can't; it returns
-	// when ctx ends, at the latest after 30 s. Its error reaches the asker as a
-	// sentence. A nil Connect means that tunnels come up in other ways only.
+	// when ctx ends, at the latest after 30 s, and at once for a tunnel that is
+	// up. Its error reaches the asker as a sentence. A nil Connect means that tunnels come up in other ways only.
 	Connect func(ctx context.Context, peer string) error
 	// Log gets one line an event.
 	Log *slog.Logger
