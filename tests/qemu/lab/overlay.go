@@ -39,7 +39,7 @@ func (r *Router) overlay(agent []byte) ([]byte, error) {
 		"/tmp/hosts/lan":      Text(r.lanNames()),
 
 		"/tmp/resolv.conf.auto": Text("nameserver " + InternetDNS.String() + "\n"),
-		"/root/.profile":        Text("export PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/busybox PS1='" + r.Name + "# '\n"),
+		"/.profile":             Text("export PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/busybox PS1='" + r.Name + "# '\n"),
 	}
 	for name, to := range map[string]string{
 		"init": "/init", "firewall": "/etc/firewall", "dnsmasq.conf": "/etc/dnsmasq.conf",
@@ -77,7 +77,7 @@ func (r *Router) conf() string {
 	for _, l := range r.config.LAN {
 		lans = append(lans, l.Router.String())
 	}
-	return fmt.Sprintf("NAME=%s\nWAN=%s\nGATEWAY=%s\nLANS='%s'\narch_init() { %s; }\n",
+	return fmt.Sprintf("NAME=%s\nWAN=%s\nGATEWAY=%s\nLANS='%s'\narch_init() {\n%s\n}\n",
 		r.Name, r.config.WAN, InternetGateway, strings.Join(lans, " "), r.arch.Init)
 }
 

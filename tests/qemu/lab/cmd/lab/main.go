@@ -49,8 +49,9 @@ func run(args []string) error {
 	}
 	fmt.Printf("booted in %.1f s\n", time.Since(begin).Seconds())
 	for _, cmd := range args[1:] {
+		begin := time.Now()
 		out, err := l.Routers()[0].Check(ctx, cmd)
-		fmt.Print(out)
+		fmt.Printf("%s[%.2f s]\n", out, time.Since(begin).Seconds())
 		if err != nil {
 			return err
 		}
