@@ -216,7 +216,7 @@ func (g *gateway) wait(peer, state string) tunnelJSON {
 func TestConnectShowsTheStepsAndTheSentence(t *testing.T) {
 	gs := town(t, "alice", "bob")
 	a, b := gs[0], gs[1]
-	a.names.SetHosts([]dns.Host{{Name: "nas", Addr: netip.MustParseAddr("10.0.0.9")}})
+	a.names.SetHosts([]dns.Host{{Host: "nas", Name: "nas.bob.internal", Addr: netip.MustParseAddr("10.0.0.9")}})
 	out := a.must("connect", "--wait", "bob.example.org")
 	last := -1
 	for _, step := range []string{"looking up bob.example.org", "connecting to 127.0.77.2", "REQUEST", "RESPONSE", "ACK", "READY", "tunnel, NAT", "names", "bob's 192.168.1.x is your "} {

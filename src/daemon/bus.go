@@ -234,7 +234,7 @@ func (d *Daemon) busHosts(ctx context.Context, r *ubus.Request) (ubus.Table, err
 		}
 		for _, h := range list {
 			hosts = append(hosts, ubus.Table{
-				ubus.F("peer", peer), ubus.F("name", h.Name), ubus.F("fqdn", h.Name+"."+peer+"."+d.zone()), ubus.F("address", h.Addr.String()),
+				ubus.F("peer", peer), ubus.F("name", h.Host), ubus.F("fqdn", h.Name), ubus.F("address", h.Addr.String()),
 			})
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -262,7 +263,7 @@ func (d *Daemon) begin() error {
 		d.state = map[string]homeState{}
 	}
 	d.gw = htip.NewGateway(htip.Config{
-		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
+		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), Lacks: strings.Join(d.lacks(), "; "), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
 	}, d.home)
 	d.setPeers()
 	d.adopt(ctx)

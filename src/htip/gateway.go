@@ -14,6 +14,7 @@ type Config struct {
 	Key       []byte // our public key: identity, seed of our substitutes, tie-break
 	Domain    string // our public domain name, may be empty
 	Protocols []Protocol
+	Lacks     string // why others are not possible here, for people at both ends; may be empty
 	PortBase  uint16 // first UDP port for VPN programs
 	Ports     uint16 // how many of them
 	Random    func() uint64

@@ -35,7 +35,7 @@ func (g *Gateway) dialFailed(p *peer, ev DialFailed) {
 func (g *Gateway) request(p *peer) {
 	protocols := g.protocols(p)
 	if len(protocols) == 0 {
-		g.fail(p, ReasonNoProtocol, "no VPN protocol is both possible on this router and allowed with this home")
+		g.fail(p, ReasonNoProtocol, "allowed with this home here: "+g.possible(p))
 		return
 	}
 	if !g.makeOffers(p, nil) {

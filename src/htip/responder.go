@@ -96,8 +96,8 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 
 	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool { return slices.Contains(g.protocols(p), x) })
 	if i < 0 {
-		answer(ReasonNoProtocol, "this gateway allows you "+protocolList(g.protocols(p)))
-		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s, allowed here: %s", protocolList(m.Protocols), protocolList(g.protocols(p))))
+		answer(ReasonNoProtocol, "this gateway allows you "+g.possible(p))
+		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s, allowed here: %s", protocolList(m.Protocols), g.possible(p)))
 		return
 	}
 	p.entry.Protocol = m.Protocols[i]
@@ -270,6 +270,21 @@ func (g *Gateway) closeReceived(p *peer, m *Message) {
 		text = "the other gateway says: " + m.Reason.String()
 	}
 	g.fail(p, m.Reason, text)
+}
+
+// possible lists the protocols for a peer, or says why there are none.
+func (g *Gateway) possible(p *peer) string {
+	ps := g.protocols(p)
+	s := protocolList(ps)
+	if len(ps) == 0 {
+		switch {
+		case len(g.cfg.Protocols) == 0 && g.cfg.Lacks != "":
+			s += "; " + g.cfg.Lacks
+		case len(g.cfg.Protocols) > 0:
+			s += ", because none of those possible (" + protocolList(g.cfg.Protocols) + ") is encrypted or otherwise permitted for this peer"
+		}
+	}
+	return s
 }
 
 func protocolList(ps []Protocol) string {
