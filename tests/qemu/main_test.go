@@ -4,7 +4,17 @@ package qemu_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,33 +22,33 @@ import (
 	"htip/tests/qemu/lab"
 )
 
-// pair boots alice and bob, with the given networks, candidates in the order
-// of the seed's figures.
-func pair(t *testing.T, lanA, lanB lab.LAN) (context.Context, *lab.Lab, *homes.Home, *homes.Home) {
+const sequential = "\toption candidates 'sequential'\n\tlist pool '10.0.0.0/8'\n\toption log_level 'debug'\n"
+
+// newLab waits for other labs; the context it returns begins after that.
+func newLab(t *testing.T) (context.Context, *lab.Lab) {
 	t.Helper()
-	l, err := lab.New(context.Background(), lab.Options{Logf: t.Logf}) // waits for other labs
+	l, err := lab.New(context.Background(), lab.Options{Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	t.Cleanup(cancel)
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	const main = "\toption candidates 'sequential'\n\tlist pool '10.0.0.0/8'\n\toption log_level 'debug'\n"
-	hs, err := homes.Start(ctx, l, homes.Spec{Name: "alice", LAN: lanA, Main: main}, homes.Spec{Name: "bob", LAN: lanB, Main: main})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	t.Cleanup(cancel)
+	return ctx, l
+}
+
+func showLogs(t *testing.T, hs ...*homes.Home) {
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(hs[0].Log())
-			t.Log(hs[1].Log())
+		for _, h := range hs {
+			if t.Failed() {
+				t.Log(h.Log())
+			}
 		}
 	})
-	return ctx, l, hs[0], hs[1]
 }
 
 func lan(router, host, name string) lab.LAN {
@@ -46,24 +56,414 @@ func lan(router, host, name string) lab.LAN {
 	return lab.LAN{Router: netip.MustParsePrefix(router), Host: a, Names: map[string]netip.Addr{name: a}}
 }
 
-func TestMainJob(t *testing.T) {
-	ctx, _, a, b := pair(t, lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.0.1/24", "10.0.0.5", "nas"))
-	a.Router.MustRun(ctx, "tcpdump -n -i any -w /tmp/cap.pcap udp port 4853 >/dev/null 2>&1 </dev/null & sleep 1")
-	b.Router.MustRun(ctx, "tcpdump -n -i any -w /tmp/cap.pcap udp port 4853 >/dev/null 2>&1 </dev/null & sleep 1")
-	out, err := a.Connect(ctx, "bob")
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// figure is one of the seed's three cases on real routers.
+type figure struct {
+	name             string
+	lanA, lanB       lab.LAN
+	seenA, seenB     string // host A as B sees it, host B as A sees it
+	prefixA, prefixB string // substitutes
+	nat              bool
+}
+
+var (
+	fig9  = figure{"FIG. 9 and 10", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.1.1/24", "10.0.1.5", "nas"), "10.0.0.4", "10.0.1.5", "10.0.0.0/24", "10.0.1.0/24", false}
+	fig11 = figure{"FIG. 11 and 12", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.0.1/24", "10.0.0.5", "nas"), "10.0.1.4", "10.0.2.5", "10.0.1.0/24", "10.0.2.0/24", true}
+	fig13 = figure{"FIG. 13", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.0.1/16", "10.0.7.5", "nas"), "10.2.0.4", "10.1.7.5", "10.2.0.0/24", "10.1.0.0/16", true}
+)
+
+func (f figure) specs() []homes.Spec {
+	return []homes.Spec{{Name: "alice", LAN: f.lanA, Main: sequential}, {Name: "bob", LAN: f.lanB, Main: sequential}}
+}
+
+// check looks at everything that a figure promises, once the tunnel is up.
+func (f figure) check(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home) {
+	t.Helper()
+	for _, x := range []struct {
+		h, other    *homes.Home
+		own, theirs string
+		role        string
+	}{{a, b, f.prefixA, f.prefixB, "client"}, {b, a, f.prefixB, f.prefixA, "server"}} {
+		tn, err := x.h.WaitState(ctx, x.other.Name, "up")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tn.Own[0].Substitute != netip.MustParsePrefix(x.own) || tn.Theirs[0].Substitute != netip.MustParsePrefix(x.theirs) || tn.Role != x.role {
+			t.Errorf("%s's connection table: %+v", x.h.Name, tn)
+		}
+		if !tn.Kernel {
+			t.Errorf("%s: L2TP is not in the kernel", x.h.Name)
+		}
+		if proof := x.h.Router.MustRun(ctx, "cat /proc/net/pppol2tp"); !strings.Contains(proof, "SESSION") {
+			t.Errorf("%s: /proc/net/pppol2tp says %q", x.h.Name, proof)
+		}
+		rules := x.h.Router.MustRun(ctx, "iptables-save -t nat")
+		if strings.Contains(rules, "NETMAP") != f.nat {
+			t.Errorf("%s: NAT wanted %v, rules are\n%s", x.h.Name, f.nat, rules)
+		}
+	}
+	hostA, hostB := f.lanA.Host, f.lanB.Host
+	f.hops(ctx, t, a, b, addr(f.seenB), [][2]netip.Addr{
+		{hostA, addr(f.seenB)}, {addr(f.seenA), addr(f.seenB)}, {addr(f.seenA), addr(f.seenB)}, {addr(f.seenA), hostB},
+	})
+	f.hops(ctx, t, b, a, addr(f.seenA), [][2]netip.Addr{
+		{hostB, addr(f.seenA)}, {addr(f.seenB), addr(f.seenA)}, {addr(f.seenB), addr(f.seenA)}, {addr(f.seenB), hostA},
+	})
+	lookup(ctx, t, a, "nas.bob.internal", f.seenB)
+	lookup(ctx, t, a, "nas.bob.example.org", f.seenB)
+	lookup(ctx, t, b, "pc.alice.internal", f.seenA)
+	lookup(ctx, t, a, "bob.example.org", b.Router.WANAddr().String())
+	if names, err := a.Host.LookupPTR(ctx, addr(f.seenB)); err != nil || !slices.Contains(names, "nas.bob.internal") {
+		t.Errorf("PTR of %s: %v, %v", f.seenB, names, err)
+	}
+	if names, err := b.Host.LookupPTR(ctx, addr(f.seenA)); err != nil || !slices.Contains(names, "pc.alice.internal") {
+		t.Errorf("PTR of %s: %v, %v", f.seenA, names, err)
+	}
+	for _, h := range []*homes.Home{a, b} {
+		if err := h.Host.Ping(ctx, lab.InternetHost, 56, 2); err != nil {
+			t.Errorf("%s: the Internet: %v", h.Name, err)
+		}
+	}
+}
+
+func (f figure) hops(ctx context.Context, t *testing.T, from, to *homes.Home, dst netip.Addr, want [][2]netip.Addr) {
+	t.Helper()
+	request, reply, err := homes.Hops(ctx, from, to, dst)
+	if err != nil || len(request) != 4 || len(reply) != 4 {
+		t.Errorf("%s: ping %v from %s: %v\n%v\n%v", f.name, dst, from.Name, err, request, reply)
+		return
+	}
+	for i, w := range want {
+		if r := request[i]; r.From != w[0] || r.To != w[1] {
+			t.Errorf("%s: request at hop %d: %v, want %v > %v", f.name, i+1, r, w[0], w[1])
+		}
+		if r := reply[3-i]; r.From != w[1] || r.To != w[0] {
+			t.Errorf("%s: reply at hop %d: %v, want %v > %v", f.name, 4-i, r, w[1], w[0])
+		}
+	}
+}
+
+func lookup(ctx context.Context, t *testing.T, h *homes.Home, name, want string) {
+	t.Helper()
+	got, err := h.Host.Lookup(ctx, name)
+	if err != nil || len(got) != 1 || got[0] != addr(want) {
+		t.Errorf("%s looks %s up: %v, %v; want %s", h.Name, name, got, err, want)
+	}
+}
+
+func TestFig9(t *testing.T)  { testFigure(t, fig9) }
+func TestFig13(t *testing.T) { testFigure(t, fig13) }
+
+func testFigure(t *testing.T, f figure) {
+	ctx, l := newLab(t)
+	hs, err := homes.Start(ctx, l, f.specs()...)
 	if err != nil {
-		t.Log(out, a.Router.MustRun(ctx, "kill $(pidof tcpdump); sleep 1; tcpdump -n -r /tmp/cap.pcap; cat /proc/uptime; cat /sys/devices/system/clocksource/*/current_clocksource; dmesg | grep -i clock"))
-		t.Log(b.Router.MustRun(ctx, "kill $(pidof tcpdump); sleep 1; tcpdump -n -r /tmp/cap.pcap; cat /proc/uptime; ss -lunp; ip route; iptables-save -c"))
+		t.Fatal(err)
+	}
+	showLogs(t, hs...)
+	out, err := hs[0].Connect(ctx, "bob")
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Log(out)
-	t.Log(a.Router.MustRun(ctx, "htip status; htip hosts; ip route; iptables-save"))
-	if err := a.Host.Ping(ctx, netip.MustParseAddr("10.0.2.5"), 56, 3); err != nil {
-		t.Error(err)
+	f.check(ctx, t, l, hs[0], hs[1])
+}
+
+// TestMainJob is FIG. 11 and everything else that two homes live through.
+func TestMainJob(t *testing.T) {
+	ctx, l := newLab(t)
+	hs, err := homes.Boot(ctx, l, fig11.specs()...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := b.Host.Ping(ctx, netip.MustParseAddr("10.0.1.4"), 56, 3); err != nil {
-		t.Error(err)
+	a, b := hs[0], hs[1]
+	showLogs(t, a, b)
+	pristine := [2]string{leavings(ctx, t, a), leavings(ctx, t, b)}
+	for _, h := range hs {
+		if err := h.StartDaemon(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
-	addrs, err := a.Host.Lookup(ctx, "nas.bob.internal")
-	t.Log(addrs, err)
+	settle(ctx, t, a, b)
+	started := [2]string{leavings(ctx, t, a), leavings(ctx, t, b)}
+
+	out, err := a.Connect(ctx, "bob.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(out)
+	if !strings.HasSuffix(out, "bob's 10.0.0.x is your 10.0.2.x; try ping nas.bob.internal\n") {
+		t.Error("the sentence at the end is another one")
+	}
+	steps := []string{"looking up", "connecting to", "REQUEST", "RESPONSE", "ACK", "READY", "tunnel, NAT", "names"}
+	for i, last := 0, -1; i < len(steps); i++ {
+		if at := strings.Index(out, steps[i]); at <= last {
+			t.Errorf("step %q is missing or out of order", steps[i])
+		} else {
+			last = at
+		}
+	}
+	fig11.check(ctx, t, l, a, b)
+	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b) })
+	t.Run("big packets", func(t *testing.T) { testBigPackets(ctx, t, a, b) })
+	t.Run("kill", func(t *testing.T) { testKill(ctx, t, a, b) })
+	t.Run("disconnect", func(t *testing.T) { testDisconnect(ctx, t, l, a, b, started) })
+	t.Run("early flow", func(t *testing.T) { testEarlyFlow(ctx, t, a, b) })
+	t.Run("stop", func(t *testing.T) {
+		for i, h := range hs {
+			if err := h.StopDaemon(ctx); err != nil {
+				t.Fatal(err)
+			}
+			sameLeavings(t, h.Name+" after the daemon has stopped", pristine[i], leavings(ctx, t, h))
+		}
+	})
+}
+
+// leavings is all that a tunnel could leave behind on a router: rules, routes,
+// links, processes, files. What changes by itself is left out.
+func leavings(ctx context.Context, t *testing.T, h *homes.Home) string {
+	t.Helper()
+	return h.Router.MustRun(ctx, `iptables-save | grep -v '^#' | sed 's/\[[0-9:]*\]//' | grep -vE '^(\*(raw|mangle)|:(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) ACCEPT *)$' | sort
+ip route show table all | sort
+ip -br addr
+ps -o args | grep -vE '\[|^ps |^sed |^grep |^sort |agent|dnsmasq|sh -c|^COMMAND|dash|^find ' | sort
+find /etc /run /var /tmp -type f -o -type s -o -type p | grep -vE '/htipd.log$|/messages$|^/run/dnsmasq.pid$|^/tmp/lab|^/var/run/dnsmasq.pid' | sort
+cat /etc/config/htip
+sysctl -a 2>/dev/null | grep -E 'rp_filter|ip_forward' | grep -v htip | sort`)
+}
+
+func sameLeavings(t *testing.T, what, before, after string) {
+	t.Helper()
+	if before == after {
+		return
+	}
+	t.Errorf("%s: not as before", what)
+	b, a := strings.Split(before, "\n"), strings.Split(after, "\n")
+	for _, x := range b {
+		if !slices.Contains(a, x) {
+			t.Logf("- %s", x)
+		}
+	}
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			t.Logf("+ %s", x)
+		}
+	}
+}
+
+// settle waits until the daemons have told dnsmasq of their zones.
+func settle(ctx context.Context, t *testing.T, hs ...*homes.Home) {
+	t.Helper()
+	for _, h := range hs {
+		h.Router.MustRun(ctx, "n=0; until grep -q 'dnsmasq restarted' /var/log/htipd.log; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.1; done")
+	}
+}
+
+func testTransfer(ctx context.Context, t *testing.T, a, b *homes.Home) {
+	for _, x := range []struct {
+		from, to *homes.Home
+		dst      string
+	}{{a, b, fig11.seenB}, {b, a, fig11.seenA}} {
+		const size = 100 << 20
+		ln, err := x.to.Host.Listen("tcp", x.to.LAN.Host.String()+":9000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := make(chan string, 1)
+		go func() {
+			defer ln.Close()
+			c, err := ln.Accept()
+			if err != nil {
+				sum <- err.Error()
+				return
+			}
+			defer c.Close()
+			h := sha256.New()
+			n, err := io.Copy(h, c)
+			sum <- fmt.Sprint(n, " ", hex.EncodeToString(h.Sum(nil)), err)
+		}()
+		c, err := x.from.Host.Dial(ctx, "tcp", x.dst+":9000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seed [32]byte
+		rand.Read(seed[:])
+		begin, h := time.Now(), sha256.New()
+		n, err := io.Copy(io.MultiWriter(c, h), io.LimitReader(mathrand.NewChaCha8(seed), size))
+		if e := c.(*net.TCPConn).CloseWrite(); err == nil {
+			err = e
+		}
+		want := fmt.Sprint(n, " ", hex.EncodeToString(h.Sum(nil)), nil)
+		if err != nil || n != size {
+			t.Errorf("%s to %s: %d bytes sent, %v", x.from.Name, x.to.Name, n, err)
+		}
+		if got := <-sum; got != strings.Replace(want, "<nil>", "<nil>", 1) {
+			t.Errorf("%s to %s: arrived %s, sent %s", x.from.Name, x.to.Name, got, want)
+		}
+		c.Close()
+		t.Logf("100 MB from %s to %s: %.1f Mbit/s", x.from.Name, x.to.Name, size*8/1e6/time.Since(begin).Seconds())
+	}
+}
+
+func testBigPackets(ctx context.Context, t *testing.T, a, b *homes.Home) {
+	for _, x := range []struct {
+		h   *homes.Home
+		dst string
+	}{{a, fig11.seenB}, {b, fig11.seenA}} {
+		if err := x.h.Host.Ping(ctx, addr(x.dst), 3000, 3); err != nil {
+			t.Errorf("3,000 bytes from %s: %v", x.h.Name, err)
+		}
+		// The tunnel's MTU is 1410: 28 of it are headers.
+		if err := x.h.Host.PingDF(ctx, addr(x.dst), 1382, 2); err != nil {
+			t.Errorf("1,410 unfragmented bytes from %s: %v", x.h.Name, err)
+		}
+		if err := x.h.Host.PingDF(ctx, addr(x.dst), 1383, 2); err == nil {
+			t.Errorf("1,411 bytes from %s went through a tunnel of 1,410", x.h.Name)
+		} else if !strings.Contains(err.Error(), "1410") && !strings.Contains(err.Error(), "too long") && !strings.Contains(err.Error(), "needed") {
+			t.Errorf("%s is not told the path's MTU: %v", x.h.Name, err)
+		}
+	}
+}
+
+// testKill kills the daemon of each side while hosts talk.
+func testKill(ctx context.Context, t *testing.T, a, b *homes.Home) {
+	was, err := a.Tunnel(ctx, "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*homes.Home{a, b} {
+		lost := make(chan error, 1)
+		go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 60) }() // 12 s
+		time.Sleep(time.Second)
+		h.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
+		time.Sleep(2 * time.Second)
+		rules := h.Router.MustRun(ctx, "iptables-save | grep HTIP | grep -v '^:'; ip route show proto 72")
+		if err := h.StartDaemon(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.WaitState(ctx, map[*homes.Home]string{a: "bob", b: "alice"}[h], "up"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-lost; err != nil {
+			t.Errorf("pings were lost when %s's daemon was killed: %v", h.Name, err)
+		}
+		sameLeavings(t, h.Name+"'s rules and routes", rules, h.Router.MustRun(ctx, "iptables-save | grep HTIP | grep -v '^:'; ip route show proto 72"))
+		if log := h.Log(); !strings.Contains(log, "tunnel taken over") || !strings.Contains(log, "changes=[]") {
+			t.Errorf("%s did not take the tunnel over unchanged", h.Name)
+		}
+	}
+	time.Sleep(3 * time.Second) // for a control connection to come back and bring bad news
+	for h, peer := range map[*homes.Home]string{a: "bob", b: "alice"} {
+		now, err := h.WaitState(ctx, peer, "up")
+		if err != nil || now.TunnelID != was.TunnelID {
+			t.Errorf("%s: tunnel %s became %s, %v", h.Name, was.TunnelID, now.TunnelID, err)
+		}
+	}
+	lookup(ctx, t, a, "nas.bob.internal", fig11.seenB)
+}
+
+func testDisconnect(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home, started [2]string) {
+	stop, err := homes.Capture(ctx, a.Router, "wan", "icmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := a.Router.MustRun(ctx, "htip disconnect bob"); out != "bob is disconnected\n" {
+		t.Error(out)
+	}
+	if _, err := b.WaitState(ctx, "alice", "idle"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	// Nothing meant for bob may leave through the WAN now.
+	if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 3); err == nil {
+		t.Error("somebody answers for bob's host while the tunnel is down")
+	}
+	leaked, err := stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range leaked {
+		if p.To == addr(fig11.seenB) {
+			t.Errorf("leaked through the WAN: %s", p.Text)
+		}
+	}
+	for i, h := range []*homes.Home{a, b} {
+		// A home that is known keeps its guard and is remembered; nothing else stays.
+		var kept []string
+		for _, l := range strings.Split(leavings(ctx, t, h), "\n") {
+			if !strings.HasPrefix(l, "unreachable 10.0.") && l != "/etc/htip/state.json" {
+				kept = append(kept, l)
+			}
+		}
+		sameLeavings(t, h.Name+" after disconnect", started[i], strings.Join(kept, "\n"))
+	}
+}
+
+// testEarlyFlow starts talking before the tunnel is up. The same flow works
+// when it is.
+func testEarlyFlow(ctx context.Context, t *testing.T, a, b *homes.Home) {
+	pc, err := a.Host.ListenPacket("udp4", a.LAN.Host.String()+":7000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	echo, err := b.Host.ListenPacket("udp4", b.LAN.Host.String()+":7001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			n, from, err := echo.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			echo.WriteTo(buf[:n], from)
+		}
+	}()
+	answered := make(chan time.Time, 1)
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			n, _, err := pc.ReadFrom(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil && string(buf[:n]) == "hello" {
+				answered <- time.Now()
+				return
+			}
+		}
+	}()
+	to := &net.UDPAddr{IP: net.ParseIP(fig11.seenB), Port: 7001}
+	end := make(chan struct{})
+	defer close(end)
+	go func() {
+		for {
+			pc.WriteTo([]byte("hello"), to) // "unreachable" comes back as an error at first
+			select {
+			case <-end:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	time.Sleep(time.Second)
+	if len(answered) > 0 {
+		t.Fatal("answered while the tunnel is down")
+	}
+	out, err := a.Connect(ctx, "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-answered:
+	case <-time.After(5 * time.Second):
+		t.Error("a flow that began too early does not work when the tunnel is up")
+	}
+	if !strings.Contains(out, "bob's 10.0.0.x is your 10.0.2.x") {
+		t.Errorf("other substitutes the second time: %s", out)
+	}
 }

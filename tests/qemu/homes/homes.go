@@ -39,9 +39,23 @@ type Home struct {
 	flags string
 }
 
-// Start boots a router for each spec, gives them each other as peers, starts
-// ubus and the daemons and waits until they answer.
+// Start boots homes and starts their daemons.
 func Start(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
+	homes, err := Boot(ctx, l, specs...)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range homes {
+		if err := h.StartDaemon(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return homes, nil
+}
+
+// Boot boots a router for each spec and gives them each other as peers. ubus
+// runs; the daemons don't yet.
+func Boot(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
 	files, err := programs(ctx)
 	if err != nil {
 		return nil, err
@@ -74,7 +88,7 @@ func Start(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
 		return nil, err
 	}
 	for _, h := range homes {
-		if err := h.StartDaemon(ctx); err != nil {
+		if _, err := h.Router.Check(ctx, "mkdir -p /var/run/ubus; setsid ubusd -s /var/run/ubus/ubus.sock >/var/log/ubusd.log 2>&1 </dev/null &"); err != nil {
 			return nil, err
 		}
 	}
@@ -127,10 +141,9 @@ func (h *Home) Config(all ...*Home) string {
 	return s
 }
 
-// StartDaemon starts ubus and htipd and waits until htip answers.
+// StartDaemon starts htipd and waits until it answers.
 func (h *Home) StartDaemon(ctx context.Context) error {
-	_, err := h.Router.Check(ctx, "mkdir -p /var/run/ubus; pidof ubusd >/dev/null || setsid ubusd -s /var/run/ubus/ubus.sock >/var/log/ubusd.log 2>&1 </dev/null &\n"+
-		"setsid htipd "+h.flags+" >>/var/log/htipd.log 2>&1 </dev/null &")
+	_, err := h.Router.Check(ctx, "setsid htipd "+h.flags+" >>/var/log/htipd.log 2>&1 </dev/null &")
 	if err != nil {
 		return err
 	}

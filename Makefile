@@ -1,0 +1,55 @@
+# make demo    two homes with the same network, connected before your eyes
+# make test    everything: lint, unit tests, fuzz seeds, real routers in QEMU
+# make size    what the program costs on a router; fails above the budgets
+# make check   the quick part of make test
+
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+GOARCH  ?= $(shell go env GOARCH)
+VARIANT ?=
+OUT     ?= build/htip
+
+# Without inlining the packed program is a fifth smaller, and nothing in it is
+# hot: packets stay in the kernel.
+GCFLAGS := all=-l
+
+.PHONY: demo test check lint unit qemu setup size program race fuzz
+
+demo: setup
+	go run ./tests/qemu/demo
+
+test: setup check race qemu
+
+check: lint unit
+
+setup:
+	scripts/setup
+
+lint:
+	@fmt=$$(gofmt -l src tests); test -z "$$fmt" || { echo "gofmt would change: $$fmt"; exit 1; }
+	go vet ./...
+	go vet -tags qemu ./tests/...
+	GOOS=linux GOARCH=mips go vet ./src/...
+	shellcheck scripts/* .ci/run
+
+unit:
+	go test ./...
+
+# The packages with goroutines, once more under the race detector.
+race:
+	go test -race ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd
+
+qemu:
+	go test -tags qemu -count 1 -timeout 12m ./tests/qemu
+
+program:
+	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags=$(GCFLAGS) -ldflags "-s -w -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip
+
+size: setup
+	scripts/size rss
+
+# Every fuzz target for a while (FUZZTIME each); what is found is kept by Go under testdata.
+FUZZTIME ?= 30s
+fuzz:
+	@for pkg in $$(go list ./src/... ./tests/ubusd/...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done

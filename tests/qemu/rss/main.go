@@ -1,0 +1,108 @@
+// Command rss measures how much memory the daemon takes on a MIPS router, with
+// no tunnel and then with ever more, and holds it against the budgets of the
+// design.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"htip/tests/qemu/homes"
+	"htip/tests/qemu/lab"
+)
+
+// Budgets of the design, kB, with budgetTunnels tunnels.
+const (
+	budgetTunnels  = 8
+	budgetResident = 10000
+	budgetAnon     = 4000
+)
+
+func main() {
+	tunnels := flag.Int("tunnels", 2, "how many other homes to boot")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *tunnels); err != nil {
+		fmt.Fprintln(os.Stderr, "rss:", err)
+		os.Exit(1)
+	}
+}
+
+type sample struct{ resident, anon int }
+
+func run(ctx context.Context, n int) (err error) {
+	l, err := lab.New(ctx, lab.Options{Logf: func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := l.Close(); err == nil {
+			err = e
+		}
+	}()
+	specs := []homes.Spec{{Name: "hub", LAN: lanOf(0)}}
+	for i := range n {
+		specs = append(specs, homes.Spec{Name: fmt.Sprint("home", i+1), LAN: lanOf(i + 1)})
+	}
+	hs, err := homes.Start(ctx, l, specs...)
+	if err != nil {
+		return err
+	}
+	fmt.Println("memory of htipd on a MIPS router (kB)")
+	fmt.Printf("%8s %10s %10s\n", "tunnels", "resident", "anonymous")
+	var samples []sample
+	for i := 0; ; i++ {
+		time.Sleep(3 * time.Second)
+		s, err := measure(ctx, hs[0].Router)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%8d %10d %10d\n", i, s.resident, s.anon)
+		samples = append(samples, s)
+		if i == n {
+			break
+		}
+		if _, err := hs[0].Connect(ctx, hs[i+1].Name); err != nil {
+			return err
+		}
+	}
+	last, first := samples[len(samples)-1], samples[0]
+	rest := budgetTunnels - n
+	if rest > 0 && n > 0 {
+		last.resident += max(0, last.resident-first.resident) / n * rest
+		last.anon += max(0, last.anon-first.anon) / n * rest
+		fmt.Printf("%8d %10d %10d  (by the slope)\n", budgetTunnels, last.resident, last.anon)
+	}
+	fmt.Printf("%8s %10d %10d\n", "budget", budgetResident, budgetAnon)
+	if last.resident > budgetResident || last.anon > budgetAnon {
+		return fmt.Errorf("above the budget")
+	}
+	return nil
+}
+
+func lanOf(i int) lab.LAN {
+	return lab.LAN{Router: netip.MustParsePrefix("192.168.1.1/24"), Host: netip.AddrFrom4([4]byte{192, 168, 1, byte(10 + i)})}
+}
+
+func measure(ctx context.Context, r *lab.Router) (s sample, err error) {
+	out, err := r.Check(ctx, "cat /proc/$(pidof htipd)/smaps_rollup")
+	if err != nil {
+		return s, err
+	}
+	for _, line := range strings.Split(out, "\n") {
+		fmt.Sscanf(line, "Rss: %d kB", &s.resident)
+		fmt.Sscanf(line, "Anonymous: %d kB", &s.anon)
+	}
+	if s.resident == 0 {
+		return s, fmt.Errorf("no Rss in %q", out)
+	}
+	return s, nil
+}
