@@ -65,8 +65,9 @@ type Manager struct {
 	log     *slog.Logger
 	drivers map[string]driver
 
-	mu     sync.Mutex
-	wanted Wanted // the valid part of the last Apply
+	mu      sync.Mutex
+	wanted  Wanted // the valid part of the last Apply
+	applied bool   // before that nothing is known of what is wanted
 }
 
 // New makes a manager. Nothing is changed before the first call.
@@ -141,7 +142,7 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 			i--
 		}
 	}
-	m.wanted = good
+	m.wanted, m.applied = good, true
 
 	missing, err := m.endOthers(ctx, good, &r)
 	if err != nil {
@@ -250,7 +251,7 @@ func (m *Manager) start(ctx context.Context, tunnels []Tunnel, r *Report) {
 func (m *Manager) CleanUp(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted = Wanted{}
+	m.wanted, m.applied = Wanted{}, true
 	var r Report
 	_, err := m.endOthers(ctx, Wanted{}, &r)
 	err = errors.Join(err, m.applyRules(ctx, Wanted{}, &r), m.settle(&r))

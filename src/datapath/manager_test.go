@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -57,6 +58,7 @@ func (k *fakeKernel) watch(ctx context.Context, changed func()) error {
 
 // fakeDriver is tunnels in memory.
 type fakeDriver struct {
+	mu       sync.Mutex
 	tunnels  map[string]Tunnel
 	lacks    []string
 	startErr map[string]error
@@ -69,9 +71,15 @@ var _ driver = (*fakeDriver)(nil)
 
 func (d *fakeDriver) missing(context.Context) []string { return d.lacks }
 
-func (d *fakeDriver) held() ([]string, error) { return sortedKeys(d.tunnels), nil }
+func (d *fakeDriver) held() ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return sortedKeys(d.tunnels), nil
+}
 
 func (d *fakeDriver) runs(t Tunnel) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	have, ok := d.tunnels[t.Device]
 	return ok && sameTunnel(have, t), nil
 }
@@ -79,6 +87,8 @@ func (d *fakeDriver) runs(t Tunnel) (bool, error) {
 func (d *fakeDriver) adopt(t Tunnel) { d.calls = append(d.calls, "adopt "+t.Device) }
 
 func (d *fakeDriver) start(_ context.Context, t Tunnel) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.calls = append(d.calls, "start "+t.Device)
 	if err := d.startErr[t.Device]; err != nil {
 		return err
@@ -88,6 +98,8 @@ func (d *fakeDriver) start(_ context.Context, t Tunnel) error {
 }
 
 func (d *fakeDriver) end(_ context.Context, device string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.calls = append(d.calls, "end "+device)
 	if err := d.endErr[device]; err != nil {
 		return err
@@ -96,7 +108,11 @@ func (d *fakeDriver) end(_ context.Context, device string) error {
 	return nil
 }
 
-func (d *fakeDriver) state(t Tunnel) (driverState, error) { return d.states[t.Device], nil }
+func (d *fakeDriver) state(t Tunnel) (driverState, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.states[t.Device], nil
+}
 
 func (d *fakeDriver) housekeep(string) error { return nil }
 
@@ -227,8 +243,12 @@ func TestApplyTwiceIsOnce(t *testing.T) {
 	if r := b.apply(t, w); len(r.Changes) != 0 {
 		t.Errorf("with link: %q", r.Changes)
 	}
-	// A new life: another manager, the same kernel.
+	// A new life: another manager, the same kernel. It may watch before it
+	// knows what is wanted.
 	again := New(b.o)
+	if e := again.look(map[string]State{}, true); len(e) != 0 {
+		t.Errorf("events before the first Apply: %v", e)
+	}
 	if r, err := again.Apply(context.Background(), w); err != nil || len(r.Changes) != 0 {
 		t.Errorf("after a restart: %q, %v", r.Changes, err)
 	}

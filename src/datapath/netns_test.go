@@ -22,6 +22,9 @@ import (
 const inNamespace = "HTIP_TEST_NETNS"
 
 func TestMain(m *testing.M) {
+	if mode := os.Getenv("HTIP_FAKE_XL2TPD"); mode != "" && len(os.Args) > 1 && os.Args[1] == "-D" {
+		os.Exit(fakeXl2tpd(mode, os.Args[1:]))
+	}
 	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}
@@ -95,12 +98,22 @@ func (d *vethDriver) make(t Tunnel) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
+	if out, err = tryShell(0, carrier(t.Device)); err != nil {
+		return fmt.Errorf("no carrier: %w: %s", err, out)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.states[t.Device] = driverState{running: true, kernel: true, since: time.Now()}
 	return nil
 }
 
+// carrier waits for it: it comes a moment after the other end is up.
+func carrier(device string) string {
+	return "for i in $(seq 100); do ip link show " + device + " | grep -q 'state UP' && exit 0; sleep 0.05; done; exit 1"
+}
+
 func (d *vethDriver) end(ctx context.Context, device string) error {
-	_, err := tryShell(0, "ip link del "+device)
+	_, err := tryShell(0, "! ip link show "+device+" || ip link del "+device)
 	return errors.Join(d.fakeDriver.end(ctx, device), err)
 }
 
@@ -135,7 +148,10 @@ func newGateway(t *testing.T, variant string) *gateway {
 		},
 	})
 	t.Cleanup(func() {
-		sh(t, 0, "iptables-"+variant+" -t nat -F; ip link del lan; ip link del wan; ip route flush proto 72; ip link del htip-bob 2>/dev/null; nft flush ruleset 2>/dev/null; true")
+		if err := g.CleanUp(context.Background()); err != nil {
+			t.Error(err)
+		}
+		sh(t, 0, "iptables-"+variant+" -t nat -F; ip link del lan; ip link del wan; nft flush ruleset")
 	})
 	for name, peer := range map[string]int{"lan": g.lan, "wan": g.wan} {
 		sh(t, 0, fmt.Sprintf("ip link add %s type veth peer name eth0 netns %d && ip link set %s up", name, peer, name))
@@ -144,6 +160,8 @@ func newGateway(t *testing.T, variant string) *gateway {
 	sh(t, 0, "iptables-"+variant+" -t nat -A POSTROUTING -o wan -j MASQUERADE")
 	sh(t, g.lan, "ip addr add 10.0.0.4/24 dev eth0; ip link set eth0 up; ip link set lo up; ip route add default via 10.0.0.1")
 	sh(t, g.wan, "ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up; ip link set lo up; ip addr add 203.0.113.9/32 dev lo")
+	sh(t, 0, carrier("lan"))
+	sh(t, 0, carrier("wan"))
 	return g
 }
 

@@ -21,6 +21,9 @@ type savedRules struct {
 	tables map[string]*savedTable
 }
 
+// ourTables are the tables that have chains of ours.
+var ourTables = []string{"raw", "mangle", "nat"}
+
 // parseSaved reads the output of iptables-save, legacy or nft.
 func parseSaved(text string) (savedRules, error) {
 	s := savedRules{tables: map[string]*savedTable{}}
@@ -36,7 +39,8 @@ func parseSaved(text string) (savedRules, error) {
 			s.nft = s.nft || strings.Contains(line, "(nf_tables)")
 			// A table with native nft rules in it can't be printed, and
 			// changing it would be done blindly.
-			if strings.Contains(line, "is incompatible") {
+			if words := strings.Fields(line); strings.Contains(line, "is incompatible") && len(words) > 2 &&
+				slices.Contains(ourTables, strings.Trim(words[2], "`'")) {
 				return s, bad("somebody uses this table with nft")
 			}
 		case line[0] == '*':
@@ -209,7 +213,7 @@ func jumpsTo(rule string) bool {
 // somebody else's rule is put first, because MASQUERADE of a careless rule
 // would otherwise win over NETMAP.
 func (s savedRules) plan(want []chain) (text string, tables []string) {
-	names := []string{"raw", "mangle", "nat", "filter"}
+	names := slices.Clone(ourTables)
 	for _, t := range sortedKeys(s.tables) {
 		if !slices.Contains(names, t) {
 			names = append(names, t)

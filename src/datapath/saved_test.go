@@ -42,6 +42,10 @@ func TestSavedRefused(t *testing.T) {
 	}
 }
 
+func TestSavedForeignTable(t *testing.T) {
+	mustParse(t, "# Warning: iptables-legacy tables present, use iptables-legacy-save to see them\n# Table `filter' is incompatible, use 'nft' tool.\n\n")
+}
+
 func TestCanonicalRule(t *testing.T) {
 	const want = "-s 10.0.0.0/24 -d 10.0.1.4/32 -i htip-a -p tcp --tcp-flags RST,SYN SYN -j NETMAP --to 10.0.1.4/32"
 	for _, r := range []string{

@@ -25,8 +25,9 @@ const (
 
 // Watch sets the routes of links that come up and then reports them, and
 // reports tunnels that go down or can't come up, until the context ends. The
-// tunnels that are up already are reported first. report must not call the
-// manager's methods before it returns.
+// tunnels that are up already are reported first. Nothing happens before the
+// first Apply: a daemon that starts while tunnels of its former life are up may
+// watch at once. Watch waits while report runs.
 func (m *Manager) Watch(ctx context.Context, report func(Event)) error {
 	nudge := make(chan struct{}, 1)
 	failed := make(chan error, 1)
@@ -89,7 +90,7 @@ func (m *Manager) look(states map[string]State, all bool) []Event {
 			tunnels = append(tunnels, t)
 		}
 	}
-	if all {
+	if all && m.applied {
 		m.follow()
 	}
 	if len(tunnels) == 0 {
