@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -36,7 +37,7 @@ func DropIn(zone, lan string, domains []string, pools []netip.Prefix, listen net
 		}
 		names = append(names, canonical(d))
 	}
-	slices.Sort(names[1:])
+	sort.Strings(names[1:])
 	names = slices.Compact(names)
 	var octets []netip.Prefix
 	for _, p := range pools {
@@ -46,11 +47,9 @@ func DropIn(zone, lan string, domains []string, pools []netip.Prefix, listen net
 		}
 		octets = append(octets, wholeOctets(p)...)
 	}
-	slices.SortFunc(octets, func(a, b netip.Prefix) int {
-		if c := a.Addr().Compare(b.Addr()); c != 0 {
-			return c
-		}
-		return a.Bits() - b.Bits()
+	sort.Slice(octets, func(i, j int) bool {
+		a, b := octets[i], octets[j]
+		return a.Addr().Less(b.Addr()) || a.Addr() == b.Addr() && a.Bits() < b.Bits()
 	})
 	octets = slices.Compact(octets)
 

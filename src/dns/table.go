@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -114,7 +115,7 @@ func newTable(zone, lan string, peers []Peer, old *table, now time.Time) (*table
 			}
 		}
 	}
-	slices.SortStableFunc(t.byDomain, func(a, b *peer) int { return len(b.domain) - len(a.domain) })
+	sort.SliceStable(t.byDomain, func(i, j int) bool { return len(t.byDomain[i].domain) > len(t.byDomain[j].domain) })
 	return t, errors.Join(errs...)
 }
 

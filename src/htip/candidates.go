@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"sort"
 )
 
 // Order is how a home orders the substitutes it proposes.
@@ -139,7 +140,7 @@ func (h Home) derived(o Offer, taken space) []netip.Prefix {
 		gaps = append(gaps, taken.gaps(r, bits)...)
 	}
 	// The largest first: they are the likeliest to have room at the other end.
-	slices.SortStableFunc(gaps, func(a, b netip.Prefix) int { return a.Bits() - b.Bits() })
+	sort.SliceStable(gaps, func(i, j int) bool { return gaps[i].Bits() < gaps[j].Bits() })
 	return append(o.Candidates, gaps[:min(len(gaps), ranges)]...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 )
 
 // Mapping says by which substitute a network is known inside a tunnel. Equal
@@ -96,8 +97,8 @@ func Choose(offers []Offer, taken []netip.Prefix, before []Mapping) ([]Mapping, 
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		return offers[a].Network.Bits() - offers[b].Network.Bits()
+	sort.SliceStable(order, func(i, j int) bool {
+		return offers[order[i]].Network.Bits() < offers[order[j]].Network.Bits()
 	})
 	out := make([]Mapping, len(offers))
 	var picked []netip.Prefix

@@ -2,13 +2,8 @@ package ubus
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"math"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -104,96 +99,4 @@ func appendQuoted(dst []byte, s string) []byte {
 		}
 	}
 	return append(dst, '"')
-}
-
-// ParseJSON reads one JSON object, with the types that OpenWrt's own tools give:
-// true and false are bools, a number without fraction and exponent is an int32
-// when it fits and an int64 else, any other number a double, null stays null. Of
-// two members of one name the last counts.
-func ParseJSON(b []byte) (Table, error) {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	v, err := readJSON(dec, 0)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read JSON: %w", err)
-	}
-	t, ok := v.(Table)
-	if !ok {
-		return nil, errors.New("read JSON: want an object, as in {\"name\":\"value\"}")
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("read JSON: something follows the object")
-	}
-	return t, nil
-}
-
-// readJSON reads one value.
-func readJSON(dec *json.Decoder, depth int) (any, error) {
-	tok, err := dec.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch tok := tok.(type) {
-	case json.Delim:
-		if depth >= MaxDepth {
-			return nil, fmt.Errorf("nested deeper than %d levels", MaxDepth)
-		}
-		if tok == '[' {
-			return readJSONArray(dec, depth+1)
-		}
-		return readJSONObject(dec, depth+1)
-	case json.Number:
-		return parseNumber(string(tok))
-	case string, bool:
-		return tok, nil
-	}
-	return nil, nil
-}
-
-func readJSONObject(dec *json.Decoder, depth int) (any, error) {
-	t := Table{}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, _ := tok.(string) // the decoder lets nothing else be a name
-		v, err := readJSON(dec, depth)
-		if err != nil {
-			return nil, err
-		}
-		t.Set(name, v)
-	}
-	_, err := dec.Token()
-	return t, err
-}
-
-func readJSONArray(dec *json.Decoder, depth int) (any, error) {
-	a := Array{}
-	for dec.More() {
-		v, err := readJSON(dec, depth)
-		if err != nil {
-			return nil, err
-		}
-		a = append(a, v)
-	}
-	_, err := dec.Token()
-	return a, err
-}
-
-func parseNumber(s string) (any, error) {
-	if strings.ContainsAny(s, ".eE") {
-		return strconv.ParseFloat(s, 64)
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("%s does not fit into 64 bits", s)
-	}
-	if n >= math.MinInt32 && n <= math.MaxInt32 {
-		return int32(n), nil
-	}
-	return n, nil
 }
