@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -184,11 +185,22 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 
 // tunnelsChanged brings everything that follows from the table up to date.
 func (d *Daemon) tunnelsChanged() {
-	if err := writeTable(filepath.Join(d.opt.RunDir, tunnelsFile), encodeTunnels(d.tunnels)); err != nil {
+	if err := d.saveTunnels(); err != nil {
 		d.log.Error("table of tunnels not written: they can't be taken over after a crash", "err", err)
 	}
 	d.setNames()
 	d.kick()
+}
+
+func (d *Daemon) saveTunnels() error {
+	path := filepath.Join(d.opt.RunDir, tunnelsFile)
+	if len(d.tunnels) > 0 {
+		return writeTable(path, encodeTunnels(d.tunnels))
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // setNames tells the names proxy who can be asked.

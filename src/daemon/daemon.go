@@ -475,7 +475,8 @@ func (d *Daemon) stop(cancel context.CancelCauseFunc) {
 	if err := d.path.CleanUp(ctx); err != nil {
 		d.log.Error("cleaning up", "err", err)
 	}
-	if err := os.Remove(filepath.Join(d.opt.RunDir, tunnelsFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	d.tunnels = nil
+	if err := d.saveTunnels(); err != nil {
 		d.log.Error("cleaning up", "err", err)
 	}
 	d.log.Info("stopped")

@@ -215,7 +215,9 @@ func TestMainJob(t *testing.T) {
 			if err := h.StopDaemon(ctx); err != nil {
 				t.Fatal(err)
 			}
-			sameLeavings(t, h.Name+" after the daemon has stopped", pristine[i], leavings(ctx, t, h))
+			// Other homes are remembered on purpose.
+			after := strings.Replace(leavings(ctx, t, h), "/etc/htip/state.json\n", "", 1)
+			sameLeavings(t, h.Name+" after the daemon has stopped", pristine[i], after)
 		}
 	})
 }
@@ -228,7 +230,7 @@ func leavings(ctx context.Context, t *testing.T, h *homes.Home) string {
 ip route show table all | sort
 ip -br addr
 ps -o args | grep -vE '\[|^ps |^sed |^grep |^sort |agent|dnsmasq|sh -c|^COMMAND|dash|^find ' | sort
-find /etc /run /var /tmp -type f -o -type s -o -type p | grep -vE '/htipd.log$|/messages$|^/run/dnsmasq.pid$|^/tmp/lab|^/var/run/dnsmasq.pid' | sort
+find /etc /run /var /tmp -type f -o -type s -o -type p | grep -vE '/htipd.log$|/messages$|^/run/dnsmasq.pid$|^/run/utmp$|^/tmp/lab|^/var/run/dnsmasq.pid' | sort
 cat /etc/config/htip
 sysctl -a 2>/dev/null | grep -E 'rp_filter|ip_forward' | grep -v htip | sort`)
 }
@@ -320,7 +322,7 @@ func testBigPackets(ctx context.Context, t *testing.T, a, b *homes.Home) {
 		}
 		if err := x.h.Host.PingDF(ctx, addr(x.dst), 1383, 2); err == nil {
 			t.Errorf("1,411 bytes from %s went through a tunnel of 1,410", x.h.Name)
-		} else if !strings.Contains(err.Error(), "1410") && !strings.Contains(err.Error(), "too long") && !strings.Contains(err.Error(), "needed") {
+		} else if !strings.Contains(err.Error(), "+1 errors") { // "fragmentation needed" came back; from then on the host knows
 			t.Errorf("%s is not told the path's MTU: %v", x.h.Name, err)
 		}
 	}
