@@ -131,7 +131,7 @@ func (r *Router) arguments() []string {
 	args = append(args,
 		"-nodefaults", "-display", "none", "-no-reboot", "-m", strconv.Itoa(r.config.MemoryMB),
 		"-kernel", r.lab.image.Kernel, "-initrd", r.path("initrd"),
-		"-append", "console="+r.arch.Console+" panic=-1 quiet nohz=off",
+		"-append", "console="+r.arch.Console+" panic=-1 quiet",
 		"-chardev", "socket,id=serial,server=on,wait=off,path="+r.path("serial")+",logfile="+r.path("boot.log"),
 		"-serial", "chardev:serial",
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+r.path("agent"),
