@@ -170,6 +170,29 @@ func (h *Home) StopDaemon(ctx context.Context) error {
 	return nil
 }
 
+// Fataler is what Reconfigure needs of a test.
+type Fataler interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+// Reconfigure writes /etc/config/htip and waits until the daemon has looked at
+// it.
+func (h *Home) Reconfigure(ctx context.Context, t Fataler, config string) {
+	t.Helper()
+	const seen = "grep -cE 'configuration (taken|not taken) over' /var/log/htipd.log"
+	before, err := h.Router.Run(ctx, seen)
+	if err == nil {
+		err = h.Router.Put(ctx, "/etc/config/htip", []byte(config), 0o600)
+	}
+	if err == nil {
+		_, err = h.Router.Check(ctx, fmt.Sprintf("kill -HUP $(pidof htipd); n=0; while [ $(%s) = %s ]; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done", seen, strings.TrimSpace(before.Output)))
+	}
+	if err != nil {
+		t.Fatal(fmt.Errorf("configuring %s: %w\n%s", h.Name, err, h.Log()))
+	}
+}
+
 // Log is what the daemon has said.
 func (h *Home) Log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
