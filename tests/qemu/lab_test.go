@@ -99,7 +99,7 @@ func testCommands(ctx context.Context, t *testing.T, r *lab.Router) {
 	for i := range 5 {
 		go func() {
 			out, err := r.Check(ctx, fmt.Sprintf("sleep 0.%d; echo %d", 5-i, i))
-			results <- fmt.Sprint(strings.TrimSpace(out), err)
+			results <- fmt.Sprintf("%s %v", strings.TrimSpace(out), err)
 		}()
 	}
 	seen := map[string]bool{}
@@ -107,7 +107,7 @@ func testCommands(ctx context.Context, t *testing.T, r *lab.Router) {
 		seen[<-results] = true
 	}
 	for i := range 5 {
-		if !seen[fmt.Sprint(i, error(nil))] {
+		if !seen[fmt.Sprintf("%d %v", i, error(nil))] {
 			t.Errorf("concurrent commands: %v", seen)
 		}
 	}

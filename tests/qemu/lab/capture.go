@@ -200,8 +200,9 @@ func (c *Capture) readSocket(fd int, device string, done chan struct{}) {
 // when Capture returns.
 func (r *Router) Capture(ctx context.Context, device, filter string) (*Capture, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	const logFile = "/tmp/lab-capture.log"
-	cmd := fmt.Sprintf("exec tcpdump -n -U -s 256 -i %s -w - %s 2>>%s", quote(device), quote(filter), logFile)
+	logFile := "/tmp/lab-capture-" + device + ".log"
+	// -Z root: Debian's tcpdump would become a user that the router does not have.
+	cmd := fmt.Sprintf("exec tcpdump -Z root -n -U -s 256 -i %s -w - %s 2>%s", quote(device), quote(filter), quote(logFile))
 	p, err := r.start(ctx, cmd, nil)
 	if err != nil {
 		cancel()
@@ -211,7 +212,7 @@ func (r *Router) Capture(ctx context.Context, device, filter string) (*Capture, 
 	if err != nil {
 		cancel()
 		// Without a shell there is nothing to add to the first error.
-		log, _ := r.Run(context.WithoutCancel(ctx), "tail -3 "+logFile)
+		log, _ := r.Run(context.WithoutCancel(ctx), "cat "+quote(logFile))
 		return nil, fmt.Errorf("%s: capture on %s: %w: %s", r.Name, device, err, log.Output)
 	}
 	c := newCapture(r.Name+" "+device, func() error {
@@ -244,7 +245,7 @@ func (c *Capture) readPcap(r io.Reader, link uint32, device string) {
 	var h [16]byte
 	for {
 		if _, err := io.ReadFull(r, h[:]); err != nil {
-			c.end(err)
+			c.end(fmt.Errorf("tcpdump on %s has ended: %w", device, err))
 			return
 		}
 		n := binary.LittleEndian.Uint32(h[8:])
