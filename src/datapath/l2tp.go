@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,7 +36,6 @@ type l2tp struct {
 	spawn   func(path string, args []string, logfile string) (int, <-chan struct{}, error)
 	kernel  func(ctx context.Context) error // nil: this kernel has L2TP
 	user    bool                            // user space will do
-	log     *slog.Logger
 
 	mu    sync.Mutex
 	gates map[string]context.CancelFunc
@@ -81,6 +79,22 @@ func (l *l2tp) ppps(device string) ([]int, error) {
 	return l.proc.find(func(argv []string) bool { return isPPP(argv, l.dir(device)) })
 }
 
+// daemon and ppp are what the tunnel has now. Usually the pid files are right,
+// which saves a walk through the process table.
+func (l *l2tp) daemon(device string) ([]int, error) {
+	if pid := pidFile(filepath.Join(l.dir(device), filePid)); isDaemon(l.proc.argv(pid), l.dir(device)) {
+		return []int{pid}, nil
+	}
+	return l.daemons(device)
+}
+
+func (l *l2tp) ppp(device string) ([]int, error) {
+	if pid := pidFile(filepath.Join(l.varRun, device+".pid")); isPPP(l.proc.argv(pid), l.dir(device)) {
+		return []int{pid}, nil
+	}
+	return l.ppps(device)
+}
+
 func (l *l2tp) held() ([]string, error) {
 	var devices []string
 	entries, err := os.ReadDir(l.runDir)
@@ -121,7 +135,7 @@ func (l *l2tp) runs(t Tunnel) (bool, error) {
 			return false, nil
 		}
 	}
-	pids, err := l.daemons(t.Device)
+	pids, err := l.daemon(t.Device)
 	return len(pids) == 1, err
 }
 
@@ -316,11 +330,11 @@ func (l *l2tp) sweep() error {
 
 func (l *l2tp) state(t Tunnel) (driverState, error) {
 	var s driverState
-	daemons, err := l.daemons(t.Device)
+	daemons, err := l.daemon(t.Device)
 	if err != nil {
 		return s, err
 	}
-	ppps, err := l.ppps(t.Device)
+	ppps, err := l.ppp(t.Device)
 	if err != nil {
 		return s, err
 	}

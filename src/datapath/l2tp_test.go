@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -93,7 +92,7 @@ func newL2TP(t *testing.T, mode string) *l2tp {
 		runDir: filepath.Join(dir, "run"), xl2tpd: exe, pppd: exe, plugins: exe, varRun: dir,
 		proc:  processes{proc: "/proc", kill: syscall.Kill},
 		spawn: startDetached, kernel: func(context.Context) error { return nil },
-		log: slog.New(slog.DiscardHandler), gates: map[string]context.CancelFunc{},
+		gates: map[string]context.CancelFunc{},
 	}
 	t.Cleanup(func() {
 		devices, err := l.held()

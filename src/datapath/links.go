@@ -43,7 +43,11 @@ func (m *Manager) settle(r *Report) error {
 	for _, n := range add {
 		if err := m.o.kernel.addRoute(n); err != nil {
 			// The link may have gone since we looked; its next coming repairs it.
-			r.fail(n.Device, &Error{Device: n.Device, Err: err})
+			if n.Device == "" {
+				r.fail(n.Dst.String(), &Error{Err: err})
+			} else {
+				r.fail(n.Device, &Error{Device: n.Device, Err: err})
+			}
 			continue
 		}
 		r.changed("route %s", n)

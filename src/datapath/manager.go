@@ -108,7 +108,6 @@ func New(o Options) *Manager {
 			spawn:   startDetached,
 			kernel:  loadedL2TP(kernelL2TP, o.run, o.Modprobe),
 			user:    o.UserSpace,
-			log:     o.Log,
 			gates:   map[string]context.CancelFunc{},
 		}}
 	}

@@ -52,6 +52,19 @@ func (p processes) argv(pid int) []string {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
+// pidFile is the number in a pid file, 0 (nobody's) without one.
+func pidFile(path string) int {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
 // started is when a process began, in the system's present idea of time.
 func (p processes) started(pid int) (time.Time, error) {
 	stat, err := os.ReadFile(filepath.Join(p.proc, strconv.Itoa(pid), "stat"))

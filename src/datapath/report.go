@@ -57,7 +57,7 @@ type Report struct {
 	// Changes in plain words, in the order in which they were made. Empty:
 	// everything was as wanted.
 	Changes []string
-	// Errors by device (a wrong known prefix: by its text). A tunnel that is
+	// Errors by device (of a known prefix: by its text). A tunnel that is
 	// named here does not work; all others do.
 	Errors map[string]error
 	// Warnings in plain words: what works, but not as well as it should.

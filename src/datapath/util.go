@@ -1,14 +1,11 @@
 package datapath
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
-func sortedKeysOf[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
 func compareStrings(a, b string) int { return strings.Compare(a, b) }

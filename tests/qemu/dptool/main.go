@@ -14,6 +14,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ import (
 	"htip/src/datapath"
 )
 
-// result is what dptool writes; the tests read the same type.
+// result is what dptool writes. The tests have a type with the same fields.
 type result struct {
 	Changes, Warnings []string
 	Errors            map[string]string // by device
@@ -40,8 +41,11 @@ type result struct {
 
 	ApplySeconds float64 // wall clock of Apply
 	UpSeconds    float64 // from the start of Apply until all links were up; 0 if they were not
-	CPUSeconds   float64 // of Apply, ours and our children's
-	Forks        int     // processes (and threads) that the machine started during Apply
+
+	// Of further calls of Apply in the same process, each.
+	AgainSeconds, AgainCPUSeconds []float64 // wall clock; processor time of us and our children
+	AgainForks                    []int     // processes and threads that the machine started
+	AgainChanges                  []string
 }
 
 type event struct {
@@ -61,6 +65,7 @@ func run() error {
 	wait := flag.Duration("wait", 0, "wait so long for all links to come up or end")
 	stay := flag.Bool("stay", false, "watch until killed")
 	ended := flag.Bool("until-ended", false, "wait for all links to end, not to come up")
+	again := flag.Int("again", 0, "apply the same so often again, and measure")
 	verbose := flag.Bool("v", false, "log to standard error")
 	flag.StringVar(&o.RunDir, "run", "", "run directory")
 	flag.StringVar(&o.Xl2tpd, "xl2tpd", "", "program")
@@ -84,7 +89,7 @@ func run() error {
 		if err := json.Unmarshal(in, &w); err != nil {
 			return fmt.Errorf("wanted state: %w", err)
 		}
-		res, err = apply(ctx, m, w, *wait, *stay, *ended)
+		res, err = apply(ctx, m, w, *wait, *stay, *ended, *again)
 	case "cleanup":
 		err = m.CleanUp(ctx)
 	case "capabilities":
@@ -106,13 +111,11 @@ func run() error {
 	return err
 }
 
-func apply(ctx context.Context, m *datapath.Manager, w datapath.Wanted, wait time.Duration, stay, ended bool) (result, error) {
+func apply(ctx context.Context, m *datapath.Manager, w datapath.Wanted, wait time.Duration, stay, ended bool, again int) (result, error) {
 	var res result
-	forks, cpu, begin := forked(), cpuSeconds(), time.Now()
+	begin := time.Now()
 	report, err := m.Apply(ctx, w)
 	res.ApplySeconds = time.Since(begin).Seconds()
-	res.CPUSeconds = cpuSeconds() - cpu
-	res.Forks = forked() - forks
 	res.Changes, res.Warnings = report.Changes, report.Warnings
 	res.Errors, res.Permanent = map[string]string{}, map[string]bool{}
 	for d, e := range report.Errors {
@@ -130,6 +133,17 @@ func apply(ctx context.Context, m *datapath.Manager, w datapath.Wanted, wait tim
 		if up < len(w.Tunnels) {
 			res.UpSeconds = 0
 		}
+	}
+	for range again {
+		forks, cpu, begin := forked(), cpuSeconds(), time.Now()
+		report, err := m.Apply(ctx, w)
+		if err := errors.Join(err, report.Err()); err != nil {
+			return res, err
+		}
+		res.AgainSeconds = append(res.AgainSeconds, time.Since(begin).Seconds())
+		res.AgainCPUSeconds = append(res.AgainCPUSeconds, cpuSeconds()-cpu)
+		res.AgainForks = append(res.AgainForks, forked()-forks)
+		res.AgainChanges = append(res.AgainChanges, report.Changes...)
 	}
 	res.Status = map[string]datapath.Status{}
 	for _, t := range w.Tunnels {
