@@ -43,13 +43,20 @@ func (p processes) find(pleases func(argv []string) bool) ([]int, error) {
 }
 
 // argv is the command line of a process, nil if there is none or it is a
-// zombie.
+// zombie. It is read by system calls alone: os.ReadFile makes three times as
+// many for each of the hundred processes of a router.
 func (p processes) argv(pid int) []string {
-	b, err := os.ReadFile(filepath.Join(p.proc, strconv.Itoa(pid), "cmdline"))
-	if err != nil || len(b) == 0 {
+	fd, err := syscall.Open(p.proc+"/"+strconv.Itoa(pid)+"/cmdline", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
 		return nil
 	}
-	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+	defer syscall.Close(fd)
+	var buf [2048]byte
+	n, err := syscall.Read(fd, buf[:])
+	if err != nil || n <= 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00")
 }
 
 // pidFile is the number in a pid file, 0 (nobody's) without one.
