@@ -36,7 +36,11 @@ func (h *Host) Namespace() string { return h.ns.name }
 // AddAddr gives the host's network card another address, as another host of the same network
 // would have it.
 func (h *Host) AddAddr(addr netip.Addr) error {
-	return h.ns.addAddr(h.device, netip.PrefixFrom(addr, h.lan.Router.Bits()).String())
+	bits := addr.BitLen()
+	if h.router != nil {
+		bits = h.lan.Router.Bits()
+	}
+	return h.ns.addAddr(h.device, netip.PrefixFrom(addr, bits).String())
 }
 
 // Run runs a program of this machine in the host's namespace and returns its output. An exit
@@ -90,8 +94,10 @@ func (h *Host) PingUntil(ctx context.Context, to netip.Addr) error {
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return err
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"sync"
@@ -155,11 +154,11 @@ func (l *Lab) Close() error {
 
 // keep tells where to look and waits for an interrupt.
 func (l *Lab) keep() {
-	fmt.Fprintf(os.Stderr, "LAB_KEEP: the lab stays until an interrupt of process %d.\n", os.Getpid())
+	fmt.Fprintf(os.Stderr, "The lab stays until an interrupt of process %d.\n", os.Getpid())
 	for _, r := range l.routers {
-		fmt.Fprintf(os.Stderr, "  router %s: socat -,raw,echo=0 unix:%s\n", r.Name, r.path("serial"))
+		fmt.Fprintf(os.Stderr, "  router %s: go run ./tests/qemu/lab/cmd/lab shell %s\n", r.Name, r.path("serial"))
 		for _, h := range r.lans {
-			fmt.Fprintf(os.Stderr, "  its LAN: ip netns exec %s sh\n", h.ns.name)
+			fmt.Fprintf(os.Stderr, "  host %s at %s: ip netns exec %s sh\n", h.addr, r.Name, h.ns.name)
 		}
 	}
 	fmt.Fprintf(os.Stderr, "  Internet: ip netns exec %s sh\n", l.internet.ns.name)
@@ -241,9 +240,6 @@ func (l *Lab) Host(r *Router, index int) *Host { return r.lans[index] }
 
 // Internet is what lies between the homes.
 func (l *Lab) Internet() *Internet { return l.internet }
-
-// SocketDir is where the routers' serial consoles are: NAME.serial, a unix socket.
-func (l *Lab) SocketDir() string { return filepath.Clean(l.dir) }
 
 // Routers are the routers in the order in which they were added.
 func (l *Lab) Routers() []*Router { return slices.Clone(l.routers) }

@@ -63,17 +63,11 @@ func (ns *namespace) close() error {
 
 // deleteNamespace ends what runs in a namespace of the lab and removes it.
 func deleteNamespace(name string) error {
-	out, err := exec.Command("ip", "netns", "pids", name).Output()
-	if err != nil {
-		return fmt.Errorf("processes of %s: %w", name, err)
-	}
+	// An error means that the name has lost its namespace, and so its processes.
+	out, _ := exec.Command("ip", "netns", "pids", name).Output()
 	for _, f := range strings.Fields(string(out)) {
-		pid, err := strconv.Atoi(f)
-		if err != nil {
-			return fmt.Errorf("processes of %s: %w", name, err)
-		}
-		if pid != os.Getpid() {
-			syscall.Kill(pid, syscall.SIGKILL)
+		if pid, err := strconv.Atoi(f); err == nil && pid != os.Getpid() {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by now
 		}
 	}
 	if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -97,11 +96,4 @@ func (r *Router) lanNames() string {
 		}
 	}
 	return b.String()
-}
-
-// LAN is one home network of a router, on a network card and a bridge of its own.
-type LAN struct {
-	Router netip.Prefix          // the router's address in it, such as 10.0.0.1/24
-	Host   netip.Addr            // the first host's address; its network card is the other end of the router's
-	Names  map[string]netip.Addr // host names known to the router's dnsmasq
 }

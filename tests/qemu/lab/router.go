@@ -26,7 +26,14 @@ type RouterConfig struct {
 	WAN      netip.Prefix    // address on the Internet, in InternetWAN; one is chosen unless given
 	LAN      []LAN           // home networks, br-lan first, then br-lan2 …
 	MemoryMB int             // 256 unless given
-	Files    map[string]File // more files, by absolute path
+	Files    map[string]File // more files, by absolute path; they replace the lab's own, such as /etc/firewall
+}
+
+// LAN is one home network of a router, on a network card and a bridge of its own.
+type LAN struct {
+	Router netip.Prefix          // the router's address in it, such as 10.0.0.1/24
+	Host   netip.Addr            // the first host's address; its network card is the other end of the router's
+	Names  map[string]netip.Addr // host names known to the router's dnsmasq
 }
 
 // Router is an emulated home router. Its methods may be called from several goroutines.
@@ -42,6 +49,7 @@ type Router struct {
 	mu       sync.Mutex
 	qemu     *exec.Cmd
 	ended    chan struct{} // closed when the emulator has ended
+	stderr   *bytes.Buffer // what the emulator wrote, to be read when it has ended
 	con      *console
 	bootTime time.Duration
 }
@@ -58,7 +66,12 @@ func (r *Router) Start(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.qemu != nil {
-		return fmt.Errorf("start %s: it runs already", r.Name)
+		select {
+		case <-r.ended: // by itself, after a panic of its kernel
+			r.kill()
+		default:
+			return fmt.Errorf("start %s: it runs already", r.Name)
+		}
 	}
 	begin := time.Now()
 	err := r.launch()
@@ -66,7 +79,7 @@ func (r *Router) Start(ctx context.Context) error {
 		err = r.connect(ctx)
 		if err != nil {
 			r.kill()
-			err = fmt.Errorf("%w; end of its boot log:\n%s", err, tail(r.BootLog(), 2000))
+			err = fmt.Errorf("%w; emulator's words: %s; end of its boot log:\n%s", err, r.stderr.Bytes(), tail(r.BootLog(), 2000))
 		}
 	}
 	if err != nil {
@@ -100,8 +113,8 @@ func (r *Router) launch() error {
 	}
 	cmd := exec.Command(r.arch.QEMU, r.arguments()...)
 	cmd.ExtraFiles = r.taps
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	stderr := new(bytes.Buffer)
+	cmd.Stderr = stderr
 	// The emulator must not outlive us. The signal comes at the death of the thread that
 	// started it, so that thread is kept until the emulator's end.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -114,15 +127,14 @@ func (r *Router) launch() error {
 			return
 		}
 		started <- nil
-		if err := cmd.Wait(); err != nil && stderr.Len() > 0 {
-			r.lab.logf("%s: emulator: %v: %s", r.Name, err, stderr.Bytes())
-		}
+		// How it ended is known: by Kill, or by a panic of its kernel. What it said is in stderr.
+		_ = cmd.Wait()
 		close(ended)
 	}()
 	if err := <-started; err != nil {
 		return err
 	}
-	r.qemu, r.ended = cmd, ended
+	r.qemu, r.ended, r.stderr = cmd, ended, stderr
 	return nil
 }
 
@@ -131,7 +143,8 @@ func (r *Router) arguments() []string {
 	args = append(args,
 		"-nodefaults", "-display", "none", "-no-reboot", "-m", strconv.Itoa(r.config.MemoryMB),
 		"-kernel", r.lab.image.Kernel, "-initrd", r.path("initrd"),
-		"-append", "console="+r.arch.Console+" panic=-1 quiet",
+		// The kernel's tests of its ciphers would take a second of each boot.
+		"-append", "console="+r.arch.Console+" panic=-1 quiet cryptomgr.notests audit=0 lsm=",
 		"-chardev", "socket,id=serial,server=on,wait=off,path="+r.path("serial")+",logfile="+r.path("boot.log"),
 		"-serial", "chardev:serial",
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+r.path("agent"),
@@ -173,7 +186,7 @@ func (r *Router) connect(ctx context.Context) error {
 	}
 }
 
-// Kill takes the router's power away. Its links stay.
+// Kill takes the router's power away. Its links stay. A router that is off stays off.
 func (r *Router) Kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -184,7 +197,7 @@ func (r *Router) kill() {
 	if r.qemu == nil {
 		return
 	}
-	r.qemu.Process.Kill()
+	_ = r.qemu.Process.Kill() // fails if it has ended by itself
 	<-r.ended
 	if r.con != nil {
 		r.con.conn.Close()

@@ -21,8 +21,8 @@ import (
 // Budgets of the design, kB, with budgetTunnels tunnels.
 const (
 	budgetTunnels  = 8
-	budgetResident = 10000
-	budgetAnon     = 4000
+	budgetResident = 10 << 10
+	budgetAnon     = 4 << 10
 )
 
 func main() {
@@ -60,7 +60,7 @@ func run(ctx context.Context, n int) (err error) {
 	fmt.Printf("%8s %10s %10s\n", "tunnels", "resident", "anonymous")
 	var samples []sample
 	for i := 0; ; i++ {
-		time.Sleep(3 * time.Second)
+		time.Sleep(8 * time.Second)
 		s, err := measure(ctx, hs[0].Router)
 		if err != nil {
 			return err
@@ -93,7 +93,7 @@ func lanOf(i int) lab.LAN {
 }
 
 func measure(ctx context.Context, r *lab.Router) (s sample, err error) {
-	out, err := r.Check(ctx, "cat /proc/$(pidof htipd)/smaps_rollup")
+	out, err := r.Check(ctx, "cat /proc/$(pidof htipd)/smaps_rollup") // kB of 1,024 bytes
 	if err != nil {
 		return s, err
 	}

@@ -1,13 +1,22 @@
-// Command lab is the lab for developers: "lab image" builds the routers' base image, "lab run"
-// boots two homes with the same network and gives their shells.
+// Command lab is the lab for developers.
+//
+//	lab image            builds the routers' base image
+//	lab run [COMMAND]    boots homes a and b, both 10.0.0.0/24; runs the command on router a, or
+//	                     waits for an interrupt if there is none
+//	lab shell SOCKET     opens the shell on a running router's serial console
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
+	"strings"
 	"time"
 
 	"htip/tests/qemu/lab"
@@ -21,23 +30,47 @@ func main() {
 }
 
 func run(args []string) error {
+	switch {
+	case len(args) == 1 && args[0] == "image":
+		return lab.BuildImage(context.Background(), lab.Mipsel)
+	case len(args) >= 1 && args[0] == "run":
+		return homes(strings.Join(args[1:], " "))
+	case len(args) == 2 && args[0] == "shell":
+		return shell(args[1])
+	}
+	return errors.New("want: image | run [COMMAND] | shell SOCKET")
+}
+
+// homes boots two homes.
+func homes(command string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if len(args) == 1 && args[0] == "image" {
-		return lab.BuildImage(ctx, lab.Mipsel)
-	}
-	if len(args) == 0 || args[0] != "run" {
-		return fmt.Errorf("want: lab image | lab run [command for router a]")
+	if command == "" {
+		if err := os.Setenv("LAB_KEEP", "1"); err != nil {
+			return err
+		}
 	}
 	l, err := lab.New(ctx, lab.Options{Logf: func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }})
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	err = boot(ctx, l)
+	if err == nil && command != "" {
+		var out string
+		out, err = l.Routers()[0].Check(ctx, command)
+		fmt.Print(out)
+	}
+	return errors.Join(err, l.Close())
+}
+
+func boot(ctx context.Context, l *lab.Lab) error {
 	for i, name := range []string{"a", "b"} {
 		_, err := l.AddRouter(ctx, lab.RouterConfig{
 			Name: name,
-			LAN:  []lab.LAN{{Router: netip.MustParsePrefix("10.0.0.1/24"), Host: netip.MustParseAddr(fmt.Sprintf("10.0.0.%d", 4+i))}},
+			LAN: []lab.LAN{{
+				Router: netip.MustParsePrefix("10.0.0.1/24"),
+				Host:   netip.AddrFrom4([4]byte{10, 0, 0, byte(4 + i)}),
+			}},
 		})
 		if err != nil {
 			return err
@@ -47,14 +80,37 @@ func run(args []string) error {
 	if err := l.Start(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("booted in %.1f s\n", time.Since(begin).Seconds())
-	for _, cmd := range args[1:] {
-		begin := time.Now()
-		out, err := l.Routers()[0].Check(ctx, cmd)
-		fmt.Printf("%s[%.2f s]\n", out, time.Since(begin).Seconds())
-		if err != nil {
+	fmt.Fprintf(os.Stderr, "booted in %.1f s\n", time.Since(begin).Seconds())
+	return nil
+}
+
+// shell joins the terminal and a router's serial console.
+func shell(socket string) error {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stty := func(args ...string) error {
+		cmd := exec.Command("stty", args...)
+		cmd.Stdin = os.Stdin
+		return cmd.Run()
+	}
+	if stty("raw", "-echo") == nil { // otherwise it is no terminal
+		defer stty("sane")
+		fmt.Print("Leave with Ctrl-].\r\n")
+	}
+	go io.Copy(os.Stdout, conn)
+	if _, err := conn.Write([]byte("\n")); err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	for {
+		if _, err := os.Stdin.Read(b); err != nil || b[0] == 0x1d {
+			return nil
+		}
+		if _, err := conn.Write(b); err != nil {
 			return err
 		}
 	}
-	return nil
 }
