@@ -56,7 +56,7 @@ func connectedText(peer string, tunnel ubus.Table, host string) string {
 // stepNames are the steps in the words of the protocol and, behind them, of
 // people.
 var stepNames = map[string][2]string{
-	"connecting": {"resolving", ""},
+	"connecting": {"resolving", "beginning"},
 	"request":    {"REQUEST", "tunnel and addresses asked for"},
 	"response":   {"RESPONSE", "addresses proposed"},
 	"nak":        {"NAK", "these addresses don't suit; trying others"},

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -328,6 +329,13 @@ func (d *Daemon) publish(peer string, p Progress) {
 	}
 	d.log.Info("tunnel", args...)
 	d.notify(peer, p)
+	if p.ended() && d.trim == nil {
+		// Handshakes leave garbage behind; the router has better use for it.
+		d.trim = time.AfterFunc(trimAfter, func() {
+			debug.FreeOSMemory()
+			d.post(func() { d.trim = nil })
+		})
+	}
 }
 
 // ended tells whether nothing more comes after this step.

@@ -60,6 +60,7 @@ type Daemon struct {
 	ended    map[string]bool // peers whose tunnel a user has ended: names don't bring it up
 	waiters  map[string][]chan error
 	zoneName string // never changes while running
+	trim     *time.Timer
 }
 
 // Run is the daemon from start to stop. It returns when ctx is done, with

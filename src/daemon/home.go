@@ -122,7 +122,7 @@ func overlaps(p netip.Prefix, others []netip.Prefix) bool {
 // watchHome calls changed after addresses or routes have changed, not more than
 // a few times a second.
 func watchHome(done <-chan struct{}, changed func()) error {
-	addrs, routes := make(chan netlink.AddrUpdate, 64), make(chan netlink.RouteUpdate, 64)
+	addrs, routes := make(chan netlink.AddrUpdate, 4), make(chan netlink.RouteUpdate, 4)
 	if err := netlink.AddrSubscribe(addrs, done); err != nil {
 		return fmt.Errorf("watching addresses: %w", err)
 	}

@@ -68,6 +68,7 @@ const (
 	probeInterval = 300 * time.Millisecond
 	probeLimit    = 2 * time.Second
 	hostsLimit    = 8 * time.Second
+	trimAfter     = 3 * time.Second // from the end of an attempt to giving its memory back
 )
 
 // needsRestart tells whether a change of the main section can't be taken over

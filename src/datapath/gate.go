@@ -21,9 +21,9 @@ import (
 const (
 	gateDelay = 200 * time.Millisecond
 	// How often the gate looks for a reader: while a caller is expected, and
-	// later.
-	gateSoon    = 25 * time.Millisecond
-	gateLater   = 250 * time.Millisecond
+	// later. Looking costs a MIPS router about 4 ms.
+	gateSoon    = 50 * time.Millisecond
+	gateLater   = 5 * time.Second
 	gatePatient = 30 * time.Second
 )
 
