@@ -33,6 +33,7 @@ type (
 	// Malformed: something came that is no message. The connection is useless.
 	Malformed struct {
 		Conn ConnID
+		Talk uint64 // as far as it could be read: the answer carries it
 		Err  error
 	}
 	// Closed: a connection is gone, and why as far as known (0 and "" else).
@@ -191,7 +192,8 @@ func (s State) String() string {
 const (
 	DialLimit      = 20 * time.Second
 	AnswerLimit    = 10 * time.Second // for RESPONSE, ACK, a REQUEST after a NAK
-	PrepareLimit   = 20 * time.Second // for READY and for the VPN server to listen
+	PrepareLimit   = 20 * time.Second // for the VPN server to listen
+	ReadyLimit     = 25 * time.Second // for READY: longer, so that the responder can say why its server does not start
 	LinkLimit      = 30 * time.Second // for the VPN tunnel to stand
 	ProveLimit     = 15 * time.Second
 	KeepaliveEvery = 30 * time.Second

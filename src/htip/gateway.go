@@ -3,7 +3,6 @@ package htip
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -58,6 +57,7 @@ type peer struct {
 	attempts    int
 	rounds      int
 	answered    bool // the last KEEPALIVE was answered
+	told        bool // the peer knows why the talk ends
 
 	offers []Offer        // ours, as last sent
 	theirs []Offer        // the peer's, as last received
@@ -99,6 +99,9 @@ func (g *Gateway) SetPeers(ps []Peer, records map[string]Record) []Action {
 			g.peers[c.Name] = p
 		}
 		p.Peer = c
+		if p.state >= Preparing && !slices.Contains(c.Protocols, p.entry.Protocol) {
+			g.fail(p, ReasonNoProtocol, p.entry.Protocol.String()+" is no longer allowed with this home")
+		}
 	}
 	for _, n := range g.order {
 		if !slices.Contains(names, n) {
@@ -128,12 +131,14 @@ func (g *Gateway) SetHome(h Home) []Action {
 		if p.state < Connecting || g.fits(p) {
 			continue
 		}
-		g.end(p, ReasonSuperseded, "our addresses have changed")
+		const why = "our addresses have changed"
+		g.end(p, ReasonSuperseded, why)
+		g.do(Progress{Peer: p.Name, Step: StepDown, Reason: ReasonSuperseded, Text: why})
 		if p.role == Initiator {
 			g.start(p)
 		} else {
-			p.state = Idle
-			g.timer(p, 0)
+			p.reason, p.text = ReasonSuperseded, why
+			g.to(p, Idle, 0)
 		}
 	}
 	return g.out
@@ -185,6 +190,14 @@ func (g *Gateway) Status() []Status {
 		out = append(out, Status{p.Name, p.Domain, p.state, p.role, p.entry, p.before, p.reason, p.text})
 	}
 	return out
+}
+
+// Conn is the control connection in use with a peer, 0 when there is none.
+func (g *Gateway) Conn(name string) ConnID {
+	if p := g.peers[name]; p != nil {
+		return p.conn
+	}
+	return 0
 }
 
 // Known are the substitutes of every home we have had a tunnel with, up or
@@ -316,9 +329,18 @@ func (g *Gateway) disconnect(p *peer, r Reason) {
 
 // end closes what there is of a tunnel and its talk, and tells the peer why.
 func (g *Gateway) end(p *peer, r Reason, text string) {
-	if p.conn != 0 && p.entry.TunnelID != 0 {
-		g.send(p, &Message{Type: Close, Talk: p.talk, TunnelID: p.entry.TunnelID, Reason: r, Text: text})
+	switch {
+	case p.conn == 0 || p.told:
+	case p.state >= Connecting:
+		g.send(p, &Message{Type: Close, Talk: p.talk, TunnelID: p.entry.TunnelID, Reason: r, Text: clip(text)})
+	case p.role == Responder && p.state >= Refusing:
+		n := &Message{Type: Nak, Talk: p.talk, Refused: Request, Reason: r, Text: clip(text)}
+		if p.state == Preparing {
+			n.Refused = Ack
+		}
+		g.send(p, n)
 	}
+	p.told = false
 	g.dropConn(p)
 	if p.state >= Preparing && p.entry.TunnelID != 0 {
 		g.do(StopTunnel{p.entry})
@@ -342,7 +364,6 @@ func (g *Gateway) fail(p *peer, r Reason, text string) {
 	pr := Progress{Peer: p.Name, Step: StepFailed, Reason: r, Text: text}
 	if was == Up {
 		pr.Step = StepDown
-		p.attempts = 0
 	}
 	again := p.role == Initiator && p.Domain != "" && !r.Permanent() && (p.established || p.Auto || r == ReasonBusy && p.attempts < MaxBusy)
 	if p.Auto && p.Domain != "" && r != ReasonUser && !again {
@@ -361,7 +382,7 @@ func (g *Gateway) fail(p *peer, r Reason, text string) {
 }
 
 func (g *Gateway) up(p *peer) {
-	p.established, p.attempts, p.answered, p.reason, p.text = true, 0, true, 0, ""
+	p.established, p.answered, p.reason, p.text = true, true, 0, ""
 	g.to(p, Up, 0)
 	if p.role == Initiator {
 		g.timer(p, KeepaliveEvery)
@@ -397,7 +418,7 @@ func (g *Gateway) malformed(p *peer, ev Malformed) {
 	if errors.As(ev.Err, &v) {
 		r = ReasonVersion
 	}
-	g.do(Send{ev.Conn, &Message{Type: Nak, Talk: p.talk, Refused: Request, Reason: r, Text: clip(ev.Err.Error())}}, CloseConn{ev.Conn})
+	g.do(Send{ev.Conn, &Message{Type: Nak, Talk: ev.Talk, Refused: Request, Reason: r, Text: clip(ev.Err.Error())}}, CloseConn{ev.Conn})
 	if ev.Conn != p.conn {
 		return
 	}
@@ -426,7 +447,7 @@ func (g *Gateway) timeout(p *peer) {
 	case Preparing:
 		g.startFailed(p, "the VPN server did not start within "+PrepareLimit.String())
 	default:
-		g.fail(p, ReasonTimeout, fmt.Sprintf("the other gateway did not answer (%v)", p.state))
+		g.fail(p, ReasonTimeout, "the other gateway did not answer")
 	}
 }
 
@@ -434,6 +455,9 @@ func (g *Gateway) timeout(p *peer) {
 // works, and opens a new one where it does not. The tunnel itself is watched by
 // its own link.
 func (g *Gateway) keepalive(p *peer) {
+	if p.role != Initiator {
+		return
+	}
 	if p.conn == 0 {
 		g.timer(p, DialLimit+KeepaliveEvery)
 		g.do(Dial{p.Name})
@@ -445,6 +469,7 @@ func (g *Gateway) keepalive(p *peer) {
 		return
 	}
 	p.answered = false
+	p.attempts = 0 // it has stood for a while: when it breaks, the next attempt comes soon
 	g.send(p, &Message{Type: Keepalive, Talk: p.talk, TunnelID: p.entry.TunnelID})
 	g.timer(p, KeepaliveEvery)
 }
@@ -452,8 +477,9 @@ func (g *Gateway) keepalive(p *peer) {
 // taken is all that a substitute of p's home must not overlap here (design law
 // 2): our networks, everything else connected or routed, and the substitutes,
 // ours and theirs, of every other tunnel. The substitutes of homes that are not
-// connected now are kept for them while strict.
-func (g *Gateway) taken(p *peer, strict bool) []netip.Prefix {
+// connected now are kept for them: otherwise a peer could take an absent home's
+// place, and its addresses in everybody's bookmarks.
+func (g *Gateway) taken(p *peer) []netip.Prefix {
 	out := slices.Concat(g.home.Networks, g.home.Occupied)
 	for _, n := range g.order {
 		q := g.peers[n]
@@ -466,7 +492,7 @@ func (g *Gateway) taken(p *peer, strict bool) []netip.Prefix {
 			for _, m := range q.entry.Theirs {
 				out = append(out, m.Substitute)
 			}
-		case strict:
+		default:
 			for _, m := range q.before.Theirs {
 				out = append(out, m.Substitute)
 			}
@@ -503,19 +529,13 @@ func (g *Gateway) choose(p *peer, offers []Offer, own []netip.Prefix) ([]Mapping
 	if p.before.valid(g.home.Networks, nets) {
 		before = p.before.Theirs
 	}
-	ms, err := Choose(offers, append(g.taken(p, true), own...), before)
-	if err != nil { // rather move a home that is away than refuse one that is here
-		if again, err2 := Choose(offers, append(g.taken(p, false), own...), before); err2 == nil {
-			return again, nil
-		}
-	}
-	return ms, err
+	return Choose(offers, append(g.taken(p), own...), before)
 }
 
 // substitutesFree and ownFree check an agreement against what has changed since
 // its parts were offered.
 func (g *Gateway) substitutesFree(p *peer, theirs []Mapping) bool {
-	s := newSpace(g.taken(p, false))
+	s := newSpace(g.taken(p))
 	for _, m := range theirs {
 		if !s.free(m.Substitute) {
 			return false

@@ -194,7 +194,7 @@ func TestEndedWhileThePeerCouldNotBeTold(t *testing.T) {
 	w.handle(b, "alice", Disconnect{ReasonUser})
 	w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "LCP echo"})
 	w.fire(a, "bob") // the other home tries again by itself
-	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonRefused {
+	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonUser {
 		t.Fatalf("%+v", st)
 	}
 	w.fire(b, "alice") // some time later
@@ -395,16 +395,16 @@ func TestJunk(t *testing.T) {
 	// On a stray connection: the tunnel stays, the sender is told.
 	w.last++
 	w.conns[w.last] = [2]string{"alice", "bob"}
-	w.handle(b, "alice", Malformed{w.last, errors.New("junk")})
+	w.handle(b, "alice", Malformed{Conn: w.last, Err: errors.New("junk")})
 	w.mustBeUp(a, b)
 	w.last++
 	w.conns[w.last] = [2]string{"alice", "bob"}
-	w.handle(b, "alice", Malformed{w.last, VersionError(9)})
+	w.handle(b, "alice", Malformed{Conn: w.last, Err: VersionError(9)})
 	if last := w.wire[len(w.wire)-1]; !strings.Contains(last, "NAK") {
 		t.Error(last)
 	}
 	// On the control connection: only that connection is lost.
-	w.handle(a, "bob", Malformed{a.peers["bob"].conn, errors.New("junk")})
+	w.handle(a, "bob", Malformed{Conn: a.peers["bob"].conn, Err: errors.New("junk")})
 	w.mustBeUpAt(a, "bob")
 	w.fire(a, "bob")
 	w.mustBeUp(a, b)
@@ -579,5 +579,57 @@ func BenchmarkThousandthTunnel(b *testing.B) {
 		if _, err := Choose(offers, taken, nil); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestAbsentHomeKeepsItsPlace: an approved peer that insists on the substitute
+// of a home that is away is refused, and that home comes back unchanged.
+func TestAbsentHomeKeepsItsPlace(t *testing.T) {
+	w, n := homes(t, "alice", "bob", "dave")
+	a, b, d := n["alice"], n["bob"], n["dave"]
+	w.handle(a, "bob", Connect{})
+	was := a.entry("bob").Theirs
+	w.handle(a, "bob", Disconnect{ReasonUser})
+	w.drop = func(from string, m *Message) bool {
+		if from == "dave" && m.Type == Request {
+			s := was[0].Substitute
+			m = &Message{Type: Request, Talk: m.Talk, Protocols: m.Protocols, Offers: []Offer{{s, []netip.Prefix{s}}}, Gateway: s.Addr().Next()}
+			w.later(a, "dave", Received{w.last, m})
+			return true
+		}
+		return false
+	}
+	w.handle(d, "alice", Connect{})
+	if a.state("dave") == Responded || len(a.entry("dave").Theirs) > 0 {
+		t.Fatalf("dave took bob's place: %+v", a.entry("dave"))
+	}
+	w.drop = nil
+	w.handle(b, "alice", Connect{})
+	w.mustBeUp(a, b)
+	if got := a.entry("bob").Theirs; !slices.Equal(got, was) {
+		t.Errorf("bob was %v and is %v", was, got)
+	}
+}
+
+// TestFlappingTunnel: a peer whose tunnel comes up and breaks at once is tried
+// ever more slowly.
+func TestFlappingTunnel(t *testing.T) {
+	w, n := homes(t, "alice", "bob")
+	a, b := n["alice"], n["bob"]
+	w.handle(a, "bob", Connect{})
+	for _, want := range []time.Duration{1, 2, 5, 10} {
+		w.handle(b, "alice", LinkDown{b.entry("alice").TunnelID, "flap"})
+		w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "flap"})
+		if got := a.limit("bob"); got != want*time.Second {
+			t.Fatalf("waits %v, want %v s", got, int(want))
+		}
+		w.fire(a, "bob")
+		w.mustBeUp(a, b)
+	}
+	w.fire(a, "bob") // it stands for a while
+	w.mustBeUp(a, b)
+	w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "once"})
+	if got := a.limit("bob"); got != time.Second {
+		t.Errorf("waits %v after a long time up", got)
 	}
 }

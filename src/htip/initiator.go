@@ -25,7 +25,7 @@ func (g *Gateway) dialFailed(p *peer, ev DialFailed) {
 	switch {
 	case p.state == Dialing:
 		g.fail(p, ev.Reason, ev.Text)
-	case p.state == Up && p.conn == 0:
+	case p.state == Up && p.role == Initiator && p.conn == 0:
 		p.attempts++
 		g.timer(p, backoff(p.attempts))
 	}
@@ -94,7 +94,7 @@ func (g *Gateway) response(p *peer, m *Message) {
 	}
 	g.do(Progress{Peer: p.Name, Step: StepResponse})
 	g.send(p, &Message{Type: Ack, Talk: p.talk, Protocols: m.Protocols, Initiator: m.Initiator, Responder: theirs})
-	g.to(p, Acked, PrepareLimit)
+	g.to(p, Acked, ReadyLimit)
 	g.do(Progress{Peer: p.Name, Step: StepAck})
 }
 
@@ -126,6 +126,7 @@ func (g *Gateway) nak(p *peer, m *Message, err error) {
 // refuse answers a message with a NAK that ends the talk.
 func (g *Gateway) refuse(p *peer, m *Message, r Reason, text string) {
 	g.send(p, &Message{Type: Nak, Talk: m.Talk, Refused: m.Type, Reason: r, Text: clip(text)})
+	p.told = true
 	g.fail(p, r, text)
 }
 

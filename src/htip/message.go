@@ -110,7 +110,7 @@ var reasonNames = [...]string{
 	ReasonExhausted: "no substitute addresses left", ReasonMalformed: "malformed message", ReasonServer: "VPN program failed",
 	ReasonUnknown: "tunnel unknown to the peer", ReasonUser: "ended by a user", ReasonTimeout: "no answer in time",
 	ReasonShutdown: "gateway is shutting down", ReasonSuperseded: "replaced by a newer tunnel",
-	ReasonUnreachable: "peer can't be reached", ReasonLink: "VPN tunnel is down", ReasonUnauthorized: "wrong key",
+	ReasonUnreachable: "peer can't be reached", ReasonLink: "VPN tunnel does not work", ReasonUnauthorized: "wrong key",
 }
 
 func (r Reason) String() string {

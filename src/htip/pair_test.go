@@ -202,7 +202,7 @@ func (w *world) agree() {
 				x.OwnGateway != y.PeerGateway || y.OwnGateway != x.PeerGateway || x.Role == y.Role {
 				w.t.Fatalf("%s and %s disagree:\n%+v\n%+v", a.name, p, x, y)
 			}
-			taken := a.taken(a.peers[p], false)
+			taken := a.taken(a.peers[p])
 			for i, m := range x.Theirs {
 				if overlapsAny(m.Substitute, taken) || overlapsAny(m.Substitute, Substitutes(x.Own)) || !insideAny(m.Substitute, Private) {
 					w.t.Fatalf("%s: %v of %s is not free here", a.name, m, p)

@@ -18,6 +18,7 @@ func (g *Gateway) received(p *peer, c ConnID, m *Message) {
 		return
 	}
 	if c != p.conn {
+		g.do(CloseConn{c}) // a talk that is over, or one that never began
 		return
 	}
 	if m.Type == Close {
@@ -50,15 +51,16 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 		if c != p.conn {
 			g.do(CloseConn{c})
 		}
+		p.told = c == p.conn
 	}
 	if c == p.conn && p.role == Initiator {
 		return // on a connection that we opened only we ask
 	}
 	if p.held {
-		answer(ReasonRefused, "ended here by a user a moment ago")
+		answer(ReasonUser, "ended here by a user a moment ago")
 		return
 	}
-	if p.role == Initiator && (p.state == Dialing || p.state == Requested || p.state == Acked) && c != p.conn {
+	if p.role == Initiator && (p.state == Requested || p.state == Acked) {
 		if m.Talk == p.talk {
 			answer(ReasonLoop, "the request came back to its sender")
 			return
@@ -91,7 +93,7 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 	if rounds == 0 {
 		p.avoid = nil
 	}
-	p.state = Refusing
+	p.state, p.told = Refusing, false
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
 
 	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool { return slices.Contains(g.protocols(p), x) })
@@ -126,8 +128,7 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 func (g *Gateway) respond(p *peer) {
 	if !g.makeOffers(p, Substitutes(p.entry.Theirs)) {
 		text := "no private addresses are left to offer for the networks here"
-		g.send(p, &Message{Type: Nak, Talk: p.talk, Refused: Request, Reason: ReasonExhausted, Text: text})
-		g.fail(p, ReasonExhausted, text)
+		g.fail(p, ReasonExhausted, text) // tells the peer, too
 		return
 	}
 	g.send(p, &Message{
@@ -212,6 +213,10 @@ func (g *Gateway) started(p *peer) {
 		return
 	}
 	e := &p.entry
+	if !g.fits(p) {
+		g.fail(p, ReasonClash, "our addresses have changed meanwhile")
+		return
+	}
 	if p.conn == 0 {
 		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
 		return
@@ -225,17 +230,18 @@ func (g *Gateway) started(p *peer) {
 }
 
 func (g *Gateway) startFailed(p *peer, text string) {
-	if p.state == Preparing && p.conn != 0 {
-		g.send(p, &Message{Type: Nak, Talk: p.talk, Refused: Ack, Reason: ReasonServer, Text: clip(text)})
-	}
-	g.fail(p, ReasonServer, text)
+	g.fail(p, ReasonServer, text) // tells the peer, too
 }
 
 // keptAlive takes a KEEPALIVE: an answer to ours, or a peer's question whether
 // we still know the tunnel.
 func (g *Gateway) keptAlive(p *peer, c ConnID, m *Message) {
 	if m.TunnelID != p.entry.TunnelID || p.state < Connecting {
-		g.do(Send{c, &Message{Type: Close, Talk: m.Talk, TunnelID: m.TunnelID, Reason: ReasonUnknown}}, CloseConn{c})
+		why := ReasonUnknown
+		if p.held {
+			why = ReasonUser // now the peer can be told
+		}
+		g.do(Send{c, &Message{Type: Close, Talk: m.Talk, TunnelID: m.TunnelID, Reason: why}}, CloseConn{c})
 		if c == p.conn {
 			p.conn = 0
 		}
@@ -260,16 +266,12 @@ func (g *Gateway) closeReceived(p *peer, m *Message) {
 	if p.state < Preparing || m.TunnelID != p.entry.TunnelID {
 		return
 	}
-	id := p.entry.TunnelID
-	p.entry.TunnelID = 0 // it knows already: no CLOSE back
-	stop := p.entry
-	stop.TunnelID = id
-	g.do(StopTunnel{stop})
+	p.told = true // it knows already: no CLOSE back
 	text := m.Text
 	if text == "" {
-		text = "the other gateway says: " + m.Reason.String()
+		text = m.Reason.String()
 	}
-	g.fail(p, m.Reason, text)
+	g.fail(p, m.Reason, "the other gateway says: "+text)
 }
 
 // possible lists the protocols for a peer, or says why there are none.
