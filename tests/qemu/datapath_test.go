@@ -515,7 +515,7 @@ func TestDatapath(t *testing.T) {
 		}
 		slices.Sort(up)
 		slices.Sort(apply)
-		t.Logf("from Apply to link up: median %.2f s of %.2f; Apply itself: median %.2f s", up[2], up, apply[2])
+		t.Logf("from Apply to link up: median %.2f s of %.2f; Apply itself: median %.2f s of %.2f", up[2], up, apply[2], apply)
 		same(t)
 	})
 }
