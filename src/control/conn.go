@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -82,16 +83,40 @@ func (c *Conn) Receive() (*htip.Message, error) {
 	if _, err := readFull(c.tls, header[1:]); err != nil {
 		return nil, explain(err)
 	}
+	talk := binary.BigEndian.Uint64(header[4:])
 	n, err := htip.Length(header)
 	if err != nil {
-		return nil, err
+		return nil, &talkError{talk, err}
 	}
 	b := make([]byte, n)
 	copy(b, header)
 	if _, err := readFull(c.tls, b[htip.HeaderSize:]); err != nil {
 		return nil, explain(err)
 	}
-	return htip.Decode(b)
+	m, err := htip.Decode(b)
+	if err != nil {
+		return nil, &talkError{talk, err}
+	}
+	return m, nil
+}
+
+// talkError is an error of a message and the talk that its header named, so
+// that the answer can name it, too.
+type talkError struct {
+	talk uint64
+	err  error
+}
+
+func (e *talkError) Error() string { return e.err.Error() }
+func (e *talkError) Unwrap() error { return e.err }
+
+// TalkOf is the talk of the message that an error of Receive is about, or 0.
+func TalkOf(err error) uint64 {
+	var e *talkError
+	if errors.As(err, &e) {
+		return e.talk
+	}
+	return 0
 }
 
 func readFull(c net.Conn, b []byte) (int, error) {

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -41,7 +40,7 @@ func (d *Daemon) act(actions []htip.Action) {
 		case htip.Send:
 			d.send(a)
 		case htip.CloseConn:
-			if c := d.conns[a.Conn]; c != nil {
+			if c, ok := d.conns[a.Conn]; ok {
 				c.Close()
 				delete(d.conns, a.Conn)
 			}
@@ -67,12 +66,13 @@ func (d *Daemon) act(actions []htip.Action) {
 }
 
 func (d *Daemon) send(a htip.Send) {
-	c := d.conns[a.Conn]
-	if c == nil {
+	c, ok := d.conns[a.Conn]
+	if !ok {
 		return // its end is on the way as an event
 	}
 	if err := c.Send(a.Msg); err != nil {
-		d.log.Warn("message not sent", "type", a.Msg.Type, "err", err)
+		d.log.Warn("message not sent", "peer", c.peer, "type", a.Msg.Type, "err", err)
+		go d.post(func() { d.lost(c.peer, a.Conn, err) })
 	}
 }
 
@@ -95,35 +95,54 @@ func (d *Daemon) dial(peer string) {
 	if p == nil {
 		return
 	}
-	if cancel := d.dials[peer]; cancel != nil {
-		cancel()
-	}
+	d.stopDial(peer)
 	ctx, cancel := context.WithTimeout(d.ctx, htip.DialLimit)
-	d.dials[peer] = cancel
+	this := &dialing{cancel}
+	d.dials[peer] = this
 	domain, port, key := p.Domain, p.Port, p.Key
 	quiet := d.tunnels[peer] != nil // only the control connection is renewed
 	d.tasks.Go(func() {
 		c, err := d.connect(ctx, domain, port, key[:], func(text string) {
 			if !quiet {
-				d.post(func() { d.publish(peer, Progress{Step: htip.StepConnecting.String(), Text: text}) })
+				d.post(func() {
+					if d.dials[peer] == this {
+						d.publish(peer, Progress{Step: htip.StepConnecting.String(), Text: text})
+					}
+				})
 			}
 		})
-		d.post(func() {
-			if ctx.Err() == context.Canceled { // replaced
+		defer cancel()
+		if !d.post(func() {
+			if d.dials[peer] != this { // nobody waits for it any more
 				if c != nil {
 					c.Close()
 				}
 				return
 			}
-			cancel()
 			delete(d.dials, peer)
 			if err != nil {
 				d.handle(peer, failed(domain, err))
 				return
 			}
-			d.handle(peer, htip.Opened{Conn: d.newConn(peer, c)})
-		})
+			id := d.newConn(peer, c)
+			d.handle(peer, htip.Opened{Conn: id})
+			if d.gw.Conn(peer) != id {
+				d.act([]htip.Action{htip.CloseConn{Conn: id}})
+			}
+		}) && c != nil {
+			c.Close()
+		}
 	})
+}
+
+// dialing is a dial under way; its address tells it from an older one.
+type dialing struct{ cancel context.CancelFunc }
+
+func (d *Daemon) stopDial(peer string) {
+	if x := d.dials[peer]; x != nil {
+		x.cancel()
+		delete(d.dials, peer)
+	}
 }
 
 func (d *Daemon) connect(ctx context.Context, domain string, port uint16, key []byte, tell func(string)) (*control.Conn, error) {
@@ -169,8 +188,8 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		d.log.Error("tunnel can't be started", "peer", e.Peer, "err", err)
 		go d.post(func() { d.handle(e.Peer, htip.StartFailed{TunnelID: e.TunnelID, Text: err.Error()}) })
 	}
-	c := d.conns[conn]
-	if c == nil {
+	c, ok := d.conns[conn]
+	if !ok {
 		failed(errors.New("the control connection is gone"))
 		return
 	}
@@ -179,7 +198,12 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(fmt.Errorf("deriving the tunnel's secret: %w", err))
 		return
 	}
-	t := &tunnel{Entry: e, Remote: c.Remote().Addr(), Secret: []byte(hex.EncodeToString(secret)), MTU: d.cfg.Main.MTU}
+	p := d.peer(e.Peer)
+	if p == nil {
+		failed(errors.New("the peer is no longer configured"))
+		return
+	}
+	t := &tunnel{Entry: e, Key: p.Key[:], Remote: c.Remote().Addr(), Secret: []byte(hex.EncodeToString(secret)), MTU: d.cfg.Main.MTU}
 	d.tunnels[e.Peer] = t
 	d.tunnelsChanged()
 }
@@ -283,17 +307,25 @@ func (d *Daemon) progressed(a htip.Progress) {
 			if t.Since == 0 {
 				t.Since = time.Now().Unix()
 			}
-			if t.Entry.Role == htip.Initiator {
+			if d.asked[a.Peer] { // by a person: from now on it comes back by itself
+				delete(d.asked, a.Peer)
 				d.remember(a.Peer, func(st *homeState) { st.Wanted = true })
 				d.gw.SetAuto(a.Peer, true)
 			}
+			delete(d.ended, a.Peer)
 			d.tunnelsChanged()
 		}
+	case htip.StepReady:
+		d.kick() // from now on its substitutes are guarded
 	case htip.StepDown, htip.StepFailed:
+		d.stopDial(a.Peer)
 		if a.Reason == htip.ReasonUser { // ended at either end on purpose: it does not come back by itself
 			d.forget(a.Peer)
 		}
-		d.kick() // the guard for this home may have changed
+		if known := fmt.Sprint(d.gw.Known()); known != d.guarded {
+			d.guarded = known
+			d.kick()
+		}
 	}
 	d.publish(a.Peer, Progress{Step: a.Step.String(), Reason: a.Reason, Text: a.Text, Retry: a.Retry})
 }
@@ -332,7 +364,7 @@ func (d *Daemon) publish(peer string, p Progress) {
 	if p.ended() && d.trim == nil {
 		// Handshakes leave garbage behind; the router has better use for it.
 		d.trim = time.AfterFunc(trimAfter, func() {
-			debug.FreeOSMemory()
+			trim()
 			d.post(func() { d.trim = nil })
 		})
 	}

@@ -54,10 +54,11 @@ func (d *Daemon) apply(ctx context.Context) error {
 		limit, cancel := context.WithTimeout(ctx, applyLimit)
 		report, err := d.path.Apply(limit, w.wanted)
 		cancel()
+		stats := d.look(w.devices())
 		if ctx.Err() != nil {
 			return nil
 		}
-		d.post(func() { d.applied(w, report, err) })
+		d.post(func() { d.stats = stats; d.applied(w, report, err) })
 	}
 }
 
@@ -94,6 +95,7 @@ func (d *Daemon) applied(w wish, report datapath.Report, err error) {
 			again = true
 		case !t.started:
 			t.started = true
+			t.link = d.stats[dev].State == datapath.Up // earlier events may have been of an older tunnel
 			d.handle(name, htip.Started{TunnelID: id})
 			d.linkUp(name, t)
 		}
@@ -119,6 +121,9 @@ func (d *Daemon) linkChanged(ev datapath.Event) {
 			if device(name) != ev.Device {
 				continue
 			}
+			if !t.started { // of an older tunnel of the same name, or looked at again when it has started
+				return
+			}
 			switch {
 			case ev.Up:
 				t.link = true
@@ -143,7 +148,8 @@ func (d *Daemon) linkUp(name string, t *tunnel) {
 	d.handle(name, htip.LinkUp{TunnelID: t.Entry.TunnelID})
 }
 
-// debounce calls changed half a second after the last of a burst of updates.
+// debounce calls changed half a second after the first of a burst of updates,
+// until the kernel's messages or done end it.
 func debounce(done <-chan struct{}, addrs <-chan netlink.AddrUpdate, routes <-chan netlink.RouteUpdate, changed func()) {
 	var due <-chan time.Time
 	for {
@@ -152,16 +158,16 @@ func debounce(done <-chan struct{}, addrs <-chan netlink.AddrUpdate, routes <-ch
 			return
 		case _, ok := <-addrs:
 			if !ok {
-				addrs = nil
-				continue
+				return
 			}
-			due = time.After(500 * time.Millisecond)
+			if due == nil {
+				due = time.After(500 * time.Millisecond)
+			}
 		case r, ok := <-routes:
 			if !ok {
-				routes = nil
-				continue
+				return
 			}
-			if int(r.Protocol) != datapath.RouteProtocol {
+			if int(r.Protocol) != datapath.RouteProtocol && due == nil {
 				due = time.After(500 * time.Millisecond)
 			}
 		case <-due:
@@ -183,4 +189,24 @@ func sorted[V any](m map[string]V) []string {
 	}
 	sort.Strings(names)
 	return names
+}
+
+func (w *wish) devices() []string {
+	var out []string
+	for _, t := range w.wanted.Tunnels {
+		out = append(out, t.Device)
+	}
+	return out
+}
+
+// look asks the data path how devices are. It may wait for a change under way,
+// so it never runs in the loop.
+func (d *Daemon) look(devices []string) map[string]datapath.Status {
+	out := map[string]datapath.Status{}
+	for _, dev := range devices {
+		if st, err := d.path.Status(dev); err == nil {
+			out[dev] = st
+		}
+	}
+	return out
 }

@@ -27,7 +27,7 @@ const ProgressNotification = "progress"
 func (d *Daemon) object() *ubus.Object {
 	peer := []ubus.Arg{{Name: "peer", Type: ubus.TypeString}}
 	return &ubus.Object{Name: ObjectName, Methods: []ubus.Method{
-		{Name: "status", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.statusTable(), nil })},
+		{Name: "status", Handler: d.busStatus},
 		{Name: "peers", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.peersTable(), nil })},
 		{Name: "key", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.keyTable(), nil })},
 		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
@@ -44,6 +44,25 @@ func (d *Daemon) inLoop(f func(*ubus.Request) (ubus.Table, error)) ubus.Handler 
 		}
 		return t, err
 	}
+}
+
+// busStatus looks at the devices before it answers.
+func (d *Daemon) busStatus(ctx context.Context, r *ubus.Request) (ubus.Table, error) {
+	var devices []string
+	if !d.call(ctx, func() {
+		for name := range d.tunnels {
+			devices = append(devices, device(name))
+		}
+	}) {
+		return nil, ubus.ErrTimeout
+	}
+	stats := d.look(devices)
+	return d.inLoop(func(*ubus.Request) (ubus.Table, error) {
+		for dev, st := range stats {
+			d.stats[dev] = st
+		}
+		return d.statusTable(), nil
+	})(ctx, r)
 }
 
 // find is the configured peer that a person means by its name or its domain.
@@ -78,6 +97,12 @@ func (d *Daemon) busConnect(r *ubus.Request) (ubus.Table, error) {
 		return ubus.Table{ubus.F("peer", p.Name), ubus.F("error", err.Error())}, nil
 	}
 	delete(d.ended, p.Name)
+	if d.stateOf(p.Name).State == htip.Up {
+		d.remember(p.Name, func(st *homeState) { st.Wanted = true })
+		d.gw.SetAuto(p.Name, true)
+	} else {
+		d.asked[p.Name] = true
+	}
 	d.handle(p.Name, htip.Connect{})
 	return ubus.Table{ubus.F("peer", p.Name), ubus.F("state", d.stateOf(p.Name).State.String())}, nil
 }
@@ -104,6 +129,7 @@ func (d *Daemon) busDisconnect(r *ubus.Request) (ubus.Table, error) {
 	}
 	was := d.stateOf(p.Name).State
 	d.ended[p.Name] = true
+	delete(d.asked, p.Name)
 	d.forget(p.Name)
 	d.handle(p.Name, htip.Disconnect{Reason: htip.ReasonUser})
 	return ubus.Table{ubus.F("peer", p.Name), ubus.F("was", was.String())}, nil
@@ -305,7 +331,7 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 	}
 	if x := d.tunnels[s.Peer]; x != nil {
 		t = append(t, ubus.F("device", device(s.Peer)), ubus.F("since", x.Since))
-		if st, err := d.path.Status(device(s.Peer)); err == nil && st.State == datapath.Up {
+		if st := d.stats[device(s.Peer)]; st.State == datapath.Up {
 			t = append(t, ubus.F("kernel", st.Kernel), ubus.F("rx_bytes", int64(st.In)), ubus.F("tx_bytes", int64(st.Out)))
 		}
 	}

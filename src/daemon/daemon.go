@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,14 +49,17 @@ type Daemon struct {
 	homeErr  error
 	gw       *htip.Gateway
 	state    map[string]homeState
-	conns    map[htip.ConnID]*control.Conn
+	conns    map[htip.ConnID]conn
 	lastConn htip.ConnID
 	timers   map[string]*time.Timer
 	tunnels  map[string]*tunnel
 	progress map[string]Progress
-	dials    map[string]context.CancelFunc
+	dials    map[string]*dialing
 	started  time.Time
-	ended    map[string]bool // peers whose tunnel a user has ended: names don't bring it up
+	ended    map[string]bool            // peers whose tunnel a user has ended: names don't bring it up
+	asked    map[string]bool            // peers that a user wants connected, until they are
+	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
+	guarded  string                     // substitutes that were guarded when last looked at
 	waiters  map[string][]chan error
 	zoneName string // never changes while running
 	trim     *time.Timer
@@ -71,9 +73,9 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 	d := &Daemon{
 		opt: opt, log: opt.Log,
 		events: make(chan func(), 64), dirty: make(chan struct{}, 1),
-		conns: map[htip.ConnID]*control.Conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
-		progress: map[string]Progress{}, dials: map[string]context.CancelFunc{}, started: time.Now(),
-		ended: map[string]bool{}, waiters: map[string][]chan error{},
+		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
+		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
+		ended: map[string]bool{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
 	}
 	var err error
 	if d.cfg, d.problems, err = config.Load(opt.Config); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -138,12 +140,14 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	d.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 
-	if err := d.begin(); err != nil {
-		return err
-	}
+	// What can fail comes before what would have to be undone.
 	listener, err := net.Listen("tcp4", net.JoinHostPort(d.opt.Listen, fmt.Sprint(d.cfg.Main.Port)))
 	if err != nil {
 		return fmt.Errorf("opening the control channel: %w", err)
+	}
+	if err := d.begin(); err != nil {
+		listener.Close()
+		return err
 	}
 	server := &control.Server{Identity: d.id, Log: d.log, Accepted: d.accepted, Known: func(key []byte) bool {
 		_, ok := d.keys.Load(string(key))
@@ -157,9 +161,8 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	if d.drop != nil {
 		d.task("dnsmasq", cancel, d.drop.Run)
 	}
-	if err := watchHome(d.ctx.Done(), func() { d.post(d.homeChanged) }); err != nil {
-		return err
-	}
+	d.task("addresses", cancel, func(ctx context.Context) error { return watchHome(ctx, func() { d.post(d.homeChanged) }) })
+	d.task("recheck", cancel, d.recheck)
 	d.kick()
 	d.post(d.connectWanted)
 	d.log.Info("started", "version", d.opt.Version, "domain", d.cfg.Main.Domain, "port", d.cfg.Main.Port, "fingerprint", control.Fingerprint(d.id.Public()),
@@ -211,11 +214,14 @@ func cmpErr(err error) error {
 	return err
 }
 
-// post hands the loop something to do. It gives up when the daemon ends.
-func (d *Daemon) post(f func()) {
+// post hands the loop something to do. It gives up, and says so, when the daemon
+// ends.
+func (d *Daemon) post(f func()) bool {
 	select {
 	case d.events <- f:
+		return true
 	case <-d.ctx.Done():
+		return false
 	}
 }
 
@@ -249,7 +255,7 @@ func (d *Daemon) begin() error {
 	if err != nil {
 		return err
 	}
-	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.id.Public())
+	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.id.Public(), d.log)
 	if d.homeErr != nil {
 		d.log.Error("no home network yet", "err", d.homeErr) // it may appear later: interfaces come up in any order
 	}
@@ -317,6 +323,10 @@ func (d *Daemon) setPeers() {
 		if !p.Enabled {
 			continue
 		}
+		if bytes.Equal(p.Key[:], d.id.Public()) {
+			d.log.Warn("configuration", "err", fmt.Sprintf("peer %s: option key: this is our own key; want the one that htip key prints on the other router", p.Name))
+			continue
+		}
 		if st, ok := d.state[p.Name]; ok && bytes.Equal(st.Key, p.Key[:]) {
 			records[p.Name] = st.Record
 		}
@@ -333,11 +343,28 @@ func (d *Daemon) setPeers() {
 		return true
 	})
 	d.act(d.gw.SetPeers(peers, records))
+	for id, c := range d.conns {
+		if name, ok := d.owner(c.Conn); !ok || name != c.peer {
+			d.act([]htip.Action{htip.CloseConn{Conn: id}})
+		}
+	}
+	for name := range d.progress {
+		if d.peer(name) == nil {
+			d.stopDial(name)
+			delete(d.progress, name)
+			delete(d.ended, name)
+			delete(d.asked, name)
+		}
+	}
 	d.setNames()
 	d.setDropIn()
 }
 
-func (d *Daemon) wanted(peer string) bool { return d.state[peer].Wanted }
+// wanted tells whether somebody here asked for the tunnel to this very home.
+func (d *Daemon) wanted(peer string) bool {
+	st, p := d.state[peer], d.peer(peer)
+	return st.Wanted && p != nil && bytes.Equal(st.Key, p.Key[:])
+}
 
 // allowed are the protocols that may be used with a peer: an encrypted one
 // unless the user says otherwise.
@@ -367,14 +394,19 @@ func (d *Daemon) adopt(ctx context.Context) {
 	if err != nil {
 		d.log.Warn("tunnels of a former process can't be taken over", "err", err)
 	}
-	var w datapath.Wanted
+	w := datapath.Wanted{Known: d.gw.Known()}
 	for name, t := range left {
-		if d.peer(name) == nil || t.Since == 0 {
-			delete(left, name)
+		p := d.peer(name)
+		if p == nil || t.Since == 0 || !bytes.Equal(t.Key, p.Key[:]) || !slices.Contains(allowed(*p), t.Entry.Protocol) {
+			delete(left, name) // another home by now, or no longer allowed
 			continue
 		}
 		w.Tunnels = append(w.Tunnels, t.path())
-		w.Known = append(w.Known, htip.Substitutes(t.Entry.Theirs)...)
+		for _, s := range htip.Substitutes(t.Entry.Theirs) {
+			if !slices.Contains(w.Known, s) {
+				w.Known = append(w.Known, s)
+			}
+		}
 	}
 	if len(w.Tunnels) == 0 {
 		return
@@ -401,7 +433,7 @@ func (d *Daemon) adopt(ctx context.Context) {
 // connectWanted starts the tunnels that shall be up without being asked.
 func (d *Daemon) connectWanted() {
 	for _, p := range d.cfg.Peers {
-		if p.Enabled && p.Domain != "" && (p.Auto || d.wanted(p.Name)) && d.tunnels[p.Name] == nil {
+		if p.Enabled && p.Domain != "" && (p.Auto || d.wanted(p.Name)) && d.tunnels[p.Name] == nil && !d.ended[p.Name] {
 			d.handle(p.Name, htip.Connect{})
 		}
 	}
@@ -427,6 +459,10 @@ func (d *Daemon) reload() bool {
 	for _, p := range problems {
 		d.log.Warn("configuration", "err", p)
 	}
+	if err := problems.Fatal(); err != nil {
+		d.log.Error("configuration not taken over", "err", err)
+		return false
+	}
 	if needsRestart(&d.cfg.Main, &cfg.Main) {
 		return true
 	}
@@ -439,6 +475,20 @@ func (d *Daemon) reload() bool {
 	return false
 }
 
+// recheck looks at the kernel now and then: somebody may have flushed our rules.
+func (d *Daemon) recheck(ctx context.Context) error {
+	t := time.NewTicker(recheckEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			d.kick()
+		}
+	}
+}
+
 // homeChanged looks at our own addresses again.
 func (d *Daemon) homeChanged() {
 	ls, err := d.opt.Links()
@@ -446,7 +496,7 @@ func (d *Daemon) homeChanged() {
 		d.log.Error("our addresses can't be read", "err", err)
 		return
 	}
-	h, err := makeHome(&d.cfg.Main, ls, d.id.Public())
+	h, err := makeHome(&d.cfg.Main, ls, d.id.Public(), d.log)
 	if d.homeErr = err; err != nil {
 		d.log.Warn("no home network now; tunnels are left as they are", "err", err)
 		return
@@ -483,37 +533,119 @@ func (d *Daemon) stop(cancel context.CancelCauseFunc) {
 	d.log.Info("stopped")
 }
 
+// conn is an open control connection and whose it is.
+type conn struct {
+	*control.Conn
+	peer string
+}
+
 // accepted takes a connection that a peer has opened.
 func (d *Daemon) accepted(c *control.Conn) {
-	d.post(func() {
-		v, ok := d.keys.Load(string(c.Key()))
+	if !d.post(func() {
+		name, ok := d.owner(c)
 		if !ok { // removed while it shook hands
 			c.Close()
 			return
 		}
-		d.newConn(v.(string), c)
-	})
+		// A peer needs one connection, and a second while it changes over.
+		var others []htip.ConnID
+		for id, x := range d.conns {
+			if x.peer == name && id != d.gw.Conn(name) {
+				others = append(others, id)
+			}
+		}
+		if len(others) >= maxConns-1 {
+			d.act([]htip.Action{htip.CloseConn{Conn: slices.Min(others)}})
+		}
+		id := d.newConn(name, c)
+		time.AfterFunc(silentLimit, func() {
+			d.post(func() {
+				if _, open := d.conns[id]; open && d.gw.Conn(name) != id {
+					d.act([]htip.Action{htip.CloseConn{Conn: id}})
+				}
+			})
+		})
+	}) {
+		c.Close()
+	}
 }
 
-// newConn gives a connection its number and reads from it.
+// owner is the peer that has the connection's key now.
+func (d *Daemon) owner(c *control.Conn) (string, bool) {
+	v, ok := d.keys.Load(string(c.Key()))
+	if !ok {
+		return "", false
+	}
+	return v.(string), true
+}
+
+// newConn gives a connection its number and reads from it, not faster than an
+// honest peer writes: whoever sends more waits in its own TCP.
 func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
 	d.lastConn++
 	id := d.lastConn
-	d.conns[id] = c
+	d.conns[id] = conn{c, peer}
 	d.tasks.Go(func() {
 		stop := context.AfterFunc(d.ctx, c.Close)
 		defer stop()
-		defer c.Close()
+		pace := pace{}
 		for {
 			m, err := c.Receive()
 			if err != nil {
-				d.post(func() { d.lost(peer, id, err) })
+				// The loop closes it: an answer may still have to leave.
+				if !d.post(func() { d.lost(peer, id, err) }) {
+					c.Close()
+				}
 				return
 			}
-			d.post(func() { d.handle(peer, htip.Received{Conn: id, Msg: m}) })
+			d.post(func() { d.receive(peer, id, m) })
+			pace.wait(d.ctx)
 		}
 	})
 	return id
+}
+
+// receive hands a message to the protocol, unless its sender has lost its name
+// or its key since it connected.
+func (d *Daemon) receive(peer string, id htip.ConnID, m *htip.Message) {
+	c, ok := d.conns[id]
+	if !ok {
+		return
+	}
+	if name, ok := d.owner(c.Conn); !ok || name != peer {
+		d.act([]htip.Action{htip.CloseConn{Conn: id}})
+		return
+	}
+	d.handle(peer, htip.Received{Conn: id, Msg: m})
+}
+
+// pace lets a burst of messages through, as a talk with all its rounds needs
+// it, and then a few a second.
+type pace struct {
+	credit int
+	last   time.Time
+}
+
+const (
+	paceBurst = 32
+	paceEvery = 250 * time.Millisecond
+)
+
+func (p *pace) wait(ctx context.Context) {
+	now := time.Now()
+	if p.last.IsZero() {
+		p.credit = paceBurst
+	} else {
+		p.credit = min(paceBurst, p.credit+int(now.Sub(p.last)/paceEvery))
+	}
+	p.last = now
+	if p.credit--; p.credit > 0 {
+		return
+	}
+	select {
+	case <-time.After(paceEvery):
+	case <-ctx.Done():
+	}
 }
 
 // lost tells the protocol why nothing more will come on a connection.
@@ -523,13 +655,16 @@ func (d *Daemon) lost(peer string, id htip.ConnID, err error) {
 	switch {
 	case errors.As(err, &malformed), errors.As(err, &version):
 		d.log.Warn("junk on the control channel", "peer", peer, "err", err)
-		d.handle(peer, htip.Malformed{Conn: id, Err: err})
+		d.handle(peer, htip.Malformed{Conn: id, Talk: control.TalkOf(err), Err: err})
 	case errors.Is(err, control.ErrNotKnown):
 		d.handle(peer, htip.Closed{Conn: id, Reason: htip.ReasonUnauthorized, Text: err.Error() + ": add it there (htip key prints it)"})
 	default:
 		d.handle(peer, htip.Closed{Conn: id, Reason: htip.ReasonUnreachable, Text: err.Error()})
 	}
-	delete(d.conns, id)
+	if c, ok := d.conns[id]; ok {
+		c.Close()
+		delete(d.conns, id)
+	}
 }
 
 // device is the name of the tunnel to a peer: at most ten characters of the
@@ -544,13 +679,4 @@ func device(peer string) string {
 		sum = (sum ^ uint32(peer[i])) * 16777619
 	}
 	return fmt.Sprintf("%s%s%05x", datapath.DevicePrefix, peer[:room-5], sum&0xfffff)
-}
-
-// remote is the peer's address on the Internet as its control connection shows
-// it.
-func (d *Daemon) remote(id htip.ConnID) netip.Addr {
-	if c := d.conns[id]; c != nil {
-		return c.Remote().Addr()
-	}
-	return netip.Addr{}
 }

@@ -1,12 +1,15 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -70,16 +73,21 @@ func kernelLinks() ([]link, error) {
 // makeHome works out what this gateway's own addresses are. The networks are
 // those configured, else those of the LAN device. An error says what is missing
 // on the router.
-func makeHome(cfg *config.Main, ls []link, seed []byte) (htip.Home, error) {
+func makeHome(cfg *config.Main, ls []link, seed []byte, log *slog.Logger) (htip.Home, error) {
 	h := htip.Home{Networks: slices.Clone(cfg.Networks), Pool: cfg.Pool, Seed: seed}
 	if cfg.Candidates == config.Sequential {
 		h.Order = htip.Sequential
 	}
 	if len(h.Networks) == 0 {
 		for _, l := range ls {
-			if l.device == cfg.LANDevice && l.address.IsValid() && !slices.Contains(h.Networks, l.prefix) && !overlaps(l.prefix, h.Networks) {
-				h.Networks = append(h.Networks, l.prefix)
+			if l.device != cfg.LANDevice || !l.address.IsValid() || overlaps(l.prefix, h.Networks) {
+				continue
 			}
+			if b := l.prefix.Bits(); b < htip.MinBits || b > htip.MaxBits || l.address.IsLinkLocalUnicast() || len(h.Networks) == htip.MaxNetworks {
+				log.Warn("an address of the LAN is not shared", "address", l.address, "prefix", l.prefix)
+				continue
+			}
+			h.Networks = append(h.Networks, l.prefix)
 		}
 		if len(h.Networks) == 0 {
 			return h, fmt.Errorf("device %s has no IPv4 address: set option lan_device or list network", cfg.LANDevice)
@@ -121,7 +129,25 @@ func overlaps(p netip.Prefix, others []netip.Prefix) bool {
 
 // watchHome calls changed after addresses or routes have changed, not more than
 // a few times a second.
-func watchHome(done <-chan struct{}, changed func()) error {
+func watchHome(ctx context.Context, changed func()) error {
+	for ctx.Err() == nil {
+		if err := watchOnce(ctx, changed); err != nil {
+			return err
+		}
+		select { // the kernel dropped us: what happened meanwhile is looked up
+		case <-time.After(time.Second):
+			changed()
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// watchOnce watches until the kernel's messages end.
+func watchOnce(ctx context.Context, changed func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := ctx.Done()
 	addrs, routes := make(chan netlink.AddrUpdate, 4), make(chan netlink.RouteUpdate, 4)
 	if err := netlink.AddrSubscribe(addrs, done); err != nil {
 		return fmt.Errorf("watching addresses: %w", err)
@@ -129,7 +155,7 @@ func watchHome(done <-chan struct{}, changed func()) error {
 	if err := netlink.RouteSubscribe(routes, done); err != nil {
 		return fmt.Errorf("watching routes: %w", err)
 	}
-	go debounce(done, addrs, routes, changed)
+	debounce(done, addrs, routes, changed)
 	return nil
 }
 

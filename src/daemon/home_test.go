@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestMakeHome(t *testing.T) {
 		for _, n := range c.networks {
 			m.Networks = append(m.Networks, px(n))
 		}
-		h, err := makeHome(&m, c.links, nil)
+		h, err := makeHome(&m, c.links, nil, slog.New(slog.DiscardHandler))
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %v", c.name, err)
@@ -50,7 +51,7 @@ func TestMakeHome(t *testing.T) {
 		if got := fmt.Sprint(h.Networks, " ", h.Gateway, " ", h.Occupied); err != nil || got != c.want {
 			t.Errorf("%s: %s, %v\nwant %s", c.name, got, err, c.want)
 		}
-		again, _ := makeHome(&m, c.links, nil)
+		again, _ := makeHome(&m, c.links, nil, slog.New(slog.DiscardHandler))
 		if !sameHome(h, again) {
 			t.Errorf("%s: another home the second time", c.name)
 		}

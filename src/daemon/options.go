@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"htip/src/config"
@@ -69,11 +70,15 @@ const (
 	probeLimit    = 2 * time.Second
 	hostsLimit    = 8 * time.Second
 	trimAfter     = 3 * time.Second // from the end of an attempt to giving its memory back
+	recheckEvery  = time.Minute     // somebody may have flushed our rules
+
+	maxConns    = 3                // control connections of one peer
+	silentLimit = 10 * time.Second // for the first message on a connection that a peer opened
 )
 
 // needsRestart tells whether a change of the main section can't be taken over
 // while running.
 func needsRestart(a, b *config.Main) bool {
 	return a.Enabled != b.Enabled || a.Port != b.Port || a.Zone != b.Zone || a.LANDomain != b.LANDomain ||
-		a.L2TPPort != b.L2TPPort || a.MTU != b.MTU || a.Domain != b.Domain
+		a.L2TPPort != b.L2TPPort || a.MTU != b.MTU || a.Domain != b.Domain || !slices.Equal(a.Protocols, b.Protocols)
 }

@@ -38,6 +38,7 @@ type homeState struct {
 // tunnel is a line of the connection table with what its VPN programs need.
 type tunnel struct {
 	Entry  htip.Entry
+	Key    []byte     // of the peer
 	Remote netip.Addr // the peer's address on the Internet
 	Secret []byte
 	MTU    int   // bytes
@@ -129,7 +130,7 @@ func encodeTunnels(ts map[string]*tunnel) ubus.Table {
 			ubus.F("domain", e.Domain), ubus.F("protocol", e.Protocol.String()), ubus.F("id", int64(e.TunnelID)), ubus.F("role", e.Role.String()),
 			ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)), ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
 			ubus.F("port", int64(e.LocalPort)), ubus.F("peer_port", int64(e.PeerPort)), ubus.F("remote", x.Remote.String()),
-			ubus.F("secret", base64.StdEncoding.EncodeToString(x.Secret)), ubus.F("mtu", int64(x.MTU)), ubus.F("since", x.Since),
+			ubus.F("key", control.EncodeKey(x.Key)), ubus.F("secret", base64.StdEncoding.EncodeToString(x.Secret)), ubus.F("mtu", int64(x.MTU)), ubus.F("since", x.Since),
 		}))
 	}
 	return out
@@ -141,7 +142,7 @@ func decodeTunnels(t ubus.Table) (map[string]*tunnel, error) {
 	for _, f := range t {
 		row, _ := f.Value.(ubus.Table)
 		r := reader{t: row}
-		x := &tunnel{Remote: r.addr("remote"), Secret: r.bytes("secret"), MTU: int(r.number("mtu", 1<<15)), Since: r.number("since", 1<<62)}
+		x := &tunnel{Key: r.bytes("key"), Remote: r.addr("remote"), Secret: r.bytes("secret"), MTU: int(r.number("mtu", 1<<15)), Since: r.number("since", 1<<62)}
 		x.Entry = htip.Entry{
 			Peer: f.Name, Domain: r.text("domain"), Protocol: htip.ParseProtocol(r.text("protocol")), TunnelID: uint32(r.number("id", 1<<32-1)),
 			Own: r.mappings("own"), Theirs: r.mappings("theirs"), OwnGateway: r.addr("gateway"), PeerGateway: r.addr("peer_gateway"),

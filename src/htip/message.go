@@ -13,7 +13,7 @@ const Version = 1
 const (
 	HeaderSize    = 12   // octets
 	MaxMessage    = 8192 // octets, header included
-	maxOffers     = 8    // networks a home
+	MaxNetworks   = 8    // a home
 	maxCandidates = 32   // a network
 	maxAvoid      = 32   // prefixes a NAK may name
 	maxProtocols  = 8

@@ -97,7 +97,7 @@ func anyMessage(t *rapid.T) *Message {
 		return netip.PrefixFrom(fromUint(rapid.Uint32().Draw(t, "addr")), rapid.IntRange(lo, hi).Draw(t, "bits")).Masked()
 	}
 	mappings := func() (ms []Mapping) {
-		for range rapid.IntRange(1, maxOffers).Draw(t, "mappings") {
+		for range rapid.IntRange(1, MaxNetworks).Draw(t, "mappings") {
 			n := prefix(MinBits, MaxBits)
 			ms = append(ms, Mapping{n, prefix(n.Bits(), n.Bits())})
 		}
@@ -110,7 +110,7 @@ func anyMessage(t *rapid.T) *Message {
 		m.Features = Features(rapid.Uint32().Draw(t, "features"))
 		m.Domain = rapid.SampledFrom([]string{"", "bob.example.org", "x", "a-b.c"}).Draw(t, "domain")
 		var nets []netip.Prefix
-		for range rapid.IntRange(1, maxOffers).Draw(t, "offers") {
+		for range rapid.IntRange(1, MaxNetworks).Draw(t, "offers") {
 			n := prefix(MinBits, MaxBits)
 			if overlapsAny(n, nets) {
 				continue

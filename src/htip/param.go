@@ -201,8 +201,8 @@ func (m *Message) setParam(param uint16, v []byte) (err error) {
 		if ps, err = readPrefixes(v, 1+maxCandidates); err != nil {
 			return err
 		}
-		if len(m.Offers) == maxOffers {
-			return fmt.Errorf("more than %d networks", maxOffers)
+		if len(m.Offers) == MaxNetworks {
+			return fmt.Errorf("more than %d networks", MaxNetworks)
 		}
 		o := Offer{Network: ps[0]}
 		for _, c := range ps[1:] {
@@ -271,8 +271,8 @@ func readPrefixes(v []byte, limit int) ([]netip.Prefix, error) {
 }
 
 func readMapping(ms []Mapping, v []byte) ([]Mapping, error) {
-	if len(ms) == maxOffers {
-		return nil, fmt.Errorf("more than %d networks", maxOffers)
+	if len(ms) == MaxNetworks {
+		return nil, fmt.Errorf("more than %d networks", MaxNetworks)
 	}
 	if len(v) != 2*prefixSize {
 		return nil, fmt.Errorf("%d octets, not %d", len(v), 2*prefixSize)
