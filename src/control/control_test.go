@@ -191,8 +191,8 @@ func TestWrongKeys(t *testing.T) {
 func TestJunkAndSilence(t *testing.T) {
 	a, b := identity(t), identity(t)
 	addr, conns, _ := serve(t, b, a.Public())
-	// Strangers that send junk or nothing: bounded in number, and a friend
-	// from another place still gets through.
+	// Strangers that send junk or nothing: bounded in number, and a friend gets
+	// through at once, from the same host even.
 	var strangers []net.Conn
 	for range 3 * maxPending {
 		c, err := net.Dial("tcp", addr.String())
@@ -201,25 +201,24 @@ func TestJunkAndSilence(t *testing.T) {
 		}
 		strangers = append(strangers, c)
 	}
-	strangers[0].Write(bytes.Repeat([]byte("junk"), 1000))
+	strangers[len(strangers)-1].Write(bytes.Repeat([]byte("junk"), 1000))
 	closed := 0
-	for _, c := range strangers[maxPendingPerHost:] {
+	for _, c := range strangers[:len(strangers)-maxPendingPerHost] {
 		c.SetReadDeadline(time.Now().Add(2 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			closed++
 		}
 	}
-	if closed < 3*maxPending-maxPendingPerHost-2 {
-		t.Errorf("only %d of %d idle strangers were cut off", closed, len(strangers))
+	if want := len(strangers) - maxPendingPerHost; closed < want {
+		t.Errorf("only %d of %d idle strangers were cut off", closed, want)
 	}
-	friend := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	raw, err := friend.Dial("tcp", addr.String())
+	raw, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := tls.Client(raw, a.clientConfig(b.Public()))
 	if err := f.Handshake(); err != nil {
-		t.Fatal("a friend from elsewhere: ", err)
+		t.Fatal("a friend among strangers: ", err)
 	}
 	s := <-conns
 	// Junk from a friend is an error that names itself.
@@ -232,6 +231,54 @@ func TestJunkAndSilence(t *testing.T) {
 	f.Close()
 	for _, c := range strangers {
 		c.Close()
+	}
+}
+
+// TestLongHandshake: a stranger can't make us buffer a certificate of 200 kB.
+func TestLongHandshake(t *testing.T) {
+	b := identity(t)
+	addr, _, log := serve(t, b)
+	big := identity(t)
+	for range 200 {
+		big.cert.Certificate = append(big.cert.Certificate, big.cert.Certificate[0])
+	}
+	c, err := Dial(context.Background(), big, addr, b.Public())
+	if err == nil {
+		_, err = c.Receive()
+		c.Close()
+	}
+	if err == nil {
+		t.Fatal("let in")
+	}
+	for range 200 {
+		if strings.Contains(log.text(), errTooLong.Error()) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("read to the end: %s", log.text())
+}
+
+// TestStrangerCantFillTheLog: what a stranger sends comes back in errors.
+func TestStrangerCantFillTheLog(t *testing.T) {
+	b := identity(t)
+	addr, _, log := serve(t, b)
+	var names []string
+	for i := range 60 {
+		names = append(names, strings.Repeat(string(rune('a'+i%26)), 100))
+	}
+	c, err := tls.Dial("tcp", addr.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: names})
+	if err == nil {
+		c.Close()
+	}
+	for range 200 {
+		if strings.Contains(log.text(), "refused") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := len(log.text()); n == 0 || n > 400 {
+		t.Errorf("%d octets were logged", n)
 	}
 }
 

@@ -8,15 +8,21 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
 
-// Limits of connections whose key has not been proven yet. Such a connection
-// costs about 30 kB.
+// Limits of connections whose key has not been proven yet. When there are too
+// many, the oldest goes: a friend's handshake takes well under a second, a
+// stranger's may last for ever.
 const (
 	maxPending        = 24
 	maxPendingPerHost = 4
+	// maxHandshake is how many octets a handshake may have. Ours has about
+	// 1,900; crypto/tls by itself would buffer 256 kB of a stranger's.
+	maxHandshake = 8 << 10
+	maxLogged    = 160 // octets of an error in the log
 )
 
 // Server accepts control connections.
@@ -29,10 +35,9 @@ type Server struct {
 	Log      *slog.Logger
 
 	mu      sync.Mutex
-	pending map[netip.Addr]int
-	total   int
-	told    time.Time // when a refusal was last logged
-	untold  int       // refusals since
+	pending []*pending // oldest first
+	told    time.Time  // when a refusal was last logged
+	untold  int        // refusals since
 }
 
 // Serve accepts until ctx is done or the listener fails for good. It closes the
@@ -59,17 +64,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			return fmt.Errorf("accepting control connections: %w", err)
 		}
-		host := raw.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		if !s.enter(host) {
-			raw.Close()
-			continue
-		}
+		p := &pending{Conn: raw, host: raw.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), left: maxHandshake}
+		s.enter(p)
 		wg.Go(func() {
-			conn, err := s.handshake(ctx, raw)
-			s.leave(host)
+			conn, err := s.handshake(ctx, p)
+			s.leave(p)
 			if err != nil {
 				raw.Close()
-				s.refused(host, err)
+				s.refused(p.host, err)
 				return
 			}
 			s.Accepted(conn)
@@ -77,30 +79,61 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-func (s *Server) enter(host netip.Addr) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pending == nil {
-		s.pending = map[netip.Addr]int{}
-	}
-	if s.total >= maxPending || s.pending[host] >= maxPendingPerHost {
-		return false
-	}
-	s.total++
-	s.pending[host]++
-	return true
+// pending is a connection in its handshake: it ends with an error when more
+// comes than a handshake has.
+type pending struct {
+	net.Conn
+	host netip.Addr
+	left int // octets; -1: the handshake is over
 }
 
-func (s *Server) leave(host netip.Addr) {
+var errTooLong = errors.New("handshake is too long")
+
+// Read is called by one goroutine at a time.
+func (p *pending) Read(b []byte) (int, error) {
+	switch {
+	case p.left < 0:
+		return p.Conn.Read(b)
+	case p.left == 0:
+		return 0, errTooLong
+	}
+	n, err := p.Conn.Read(b[:min(len(b), p.left)])
+	p.left -= n
+	return n, err
+}
+
+// enter makes room for a connection, at the cost of the oldest of its host, or
+// of all.
+func (s *Server) enter(p *pending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.total--
-	if s.pending[host]--; s.pending[host] == 0 {
-		delete(s.pending, host)
+	same, oldest := 0, -1
+	for i, q := range s.pending {
+		if q.host == p.host {
+			if same++; oldest < 0 {
+				oldest = i
+			}
+		}
+	}
+	if same < maxPendingPerHost {
+		oldest = 0
+	}
+	if same >= maxPendingPerHost || len(s.pending) >= maxPending {
+		s.pending[oldest].Close()
+		s.pending = slices.Delete(s.pending, oldest, oldest+1)
+	}
+	s.pending = append(s.pending, p)
+}
+
+func (s *Server) leave(p *pending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.pending, p); i >= 0 {
+		s.pending = slices.Delete(s.pending, i, i+1)
 	}
 }
 
-func (s *Server) handshake(ctx context.Context, raw net.Conn) (*Conn, error) {
+func (s *Server) handshake(ctx context.Context, raw *pending) (*Conn, error) {
 	var key []byte
 	config := s.Identity.config()
 	config.VerifyConnection = func(st tls.ConnectionState) (err error) {
@@ -118,6 +151,7 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*Conn, error) {
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
+	raw.left = -1
 	return newConn(c, key), nil
 }
 
@@ -133,5 +167,6 @@ func (s *Server) refused(host netip.Addr, err error) {
 	}
 	s.told, s.untold = time.Now(), 0
 	s.mu.Unlock()
-	s.Log.Warn("control connection refused", "from", host, "err", err, "count", n)
+	text := err.Error() // may carry what a stranger sent
+	s.Log.Warn("control connection refused", "from", host, "err", text[:min(len(text), maxLogged)], "count", n)
 }
