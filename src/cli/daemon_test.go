@@ -21,6 +21,7 @@ import (
 	"htip/src/daemon"
 	"htip/src/datapath"
 	"htip/src/dns"
+	"htip/src/htip"
 	"htip/tests/ubusd"
 )
 
@@ -152,7 +153,7 @@ func (g *gateway) start() {
 	})
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		code, _, _ := g.htip("status", "--json")
+		code, _, _ := g.run("status", "--json")
 		if code == ExitOK {
 			return
 		}
@@ -164,7 +165,7 @@ func (g *gateway) start() {
 }
 
 // htip runs the command against this gateway.
-func (g *gateway) htip(args ...string) (code int, stdout, stderr string) {
+func (g *gateway) run(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = Run(context.Background(), append(args, "--socket", g.socket(), "--state-dir", filepath.Join(g.dir, "state")), "test", &out, &errs)
 	return code, out.String(), errs.String()
@@ -172,7 +173,7 @@ func (g *gateway) htip(args ...string) (code int, stdout, stderr string) {
 
 func (g *gateway) must(args ...string) string {
 	g.t.Helper()
-	code, out, errs := g.htip(args...)
+	code, out, errs := g.run(args...)
 	if code != ExitOK {
 		g.t.Fatalf("%s: htip %s: exit code %d, %s%s", g.name, strings.Join(args, " "), code, out, errs)
 	}
@@ -329,7 +330,7 @@ func TestErrorsAreSentences(t *testing.T) {
 	a, b, c := gs[0], gs[1], gs[2]
 	check := func(what string, wantCode int, words []string, args ...string) {
 		t.Helper()
-		code, out, errs := a.htip(args...)
+		code, out, errs := a.run(args...)
 		if code != wantCode {
 			t.Errorf("%s: exit code %d, not %d: %s%s", what, code, wantCode, out, errs)
 		}
@@ -454,4 +455,132 @@ func TestComesBackAfterAReboot(t *testing.T) {
 	os.WriteFile(filepath.Join(a.dir, "state", "state.json"), []byte("{\"bob\":{\"key\""), 0o600)
 	a.start()
 	a.must("connect", "bob", "--wait")
+}
+
+// dial opens a control connection with another gateway's identity.
+func (g *gateway) dial(as *gateway) *control.Conn {
+	g.t.Helper()
+	id, _, err := control.LoadIdentity(filepath.Join(as.dir, "state", "key"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	mine, _, err := control.LoadIdentity(filepath.Join(g.dir, "state", "key"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	c, err := control.Dial(context.Background(), id, netip.AddrPortFrom(g.addr, uint16(g.port)), mine.Public())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(c.Close)
+	return c
+}
+
+func request() *htip.Message {
+	n := netip.MustParsePrefix("192.168.1.0/24")
+	return &htip.Message{Type: htip.Request, Talk: 7, Protocols: []htip.Protocol{htip.L2TP}, Gateway: netip.MustParseAddr("192.168.1.1"),
+		Offers: []htip.Offer{{Network: n, Candidates: []netip.Prefix{n, netip.MustParsePrefix("10.0.0.0/8")}}}}
+}
+
+// TestRevokedKey: a connection that stands is worth nothing once its key is no
+// longer in the configuration.
+func TestRevokedKey(t *testing.T) {
+	gs := town(t, "alice", "bob", "carol")
+	a, b, c := gs[0], gs[1], gs[2]
+	stolen := b.dial(a)
+	stolen.Send(&htip.Message{Type: htip.Keepalive, Talk: 1, TunnelID: 99})
+	if m, err := stolen.Receive(); err != nil || m.Type != htip.Close || m.Reason != htip.ReasonUnknown {
+		t.Fatal(m, err)
+	}
+	stolen = b.dial(a)
+	a.key = control.EncodeKey([]byte("0123456789abcdef0123456789abcdef")) // alice has a new router
+	b.configure(a, b, c)
+	b.reload <- os.Interrupt
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.log.String(), "taken over") && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	stolen.Send(request())
+	if m, err := stolen.Receive(); err == nil {
+		t.Errorf("the old key still gets %+v", m)
+	}
+}
+
+// TestConnectionsAreBounded: a friend that opens ever more connections loses
+// the older ones.
+func TestConnectionsAreBounded(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	var all []*control.Conn
+	for range 10 {
+		all = append(all, gs[1].dial(gs[0]))
+	}
+	ended := make(chan int, len(all))
+	for i, c := range all {
+		go func() {
+			c.Receive()
+			ended <- i
+		}()
+	}
+	for range 7 {
+		select {
+		case i := <-ended:
+			if i > 7 {
+				t.Errorf("connection %d, one of the newest, was closed", i)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("more than three connections stay open")
+		}
+	}
+}
+
+// TestJunkIsAnswered: who speaks another version is told so.
+func TestJunkIsAnswered(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	for _, c := range []struct {
+		change func(b []byte)
+		want   htip.Reason
+	}{
+		{func(b []byte) { b[0] = 9 }, htip.ReasonVersion},
+		{func(b []byte) { b[1] = 99 }, htip.ReasonMalformed},
+		{func(b []byte) { b[2], b[3] = 0, 3 }, htip.ReasonMalformed},
+	} {
+		conn := gs[1].dial(gs[0])
+		raw, err := request().Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.change(raw)
+		if err := conn.SendRaw(raw); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := conn.Receive(); err != nil || m.Type != htip.Nak || m.Reason != c.want || m.Talk != 7 {
+			t.Errorf("%v: answer %+v, %v", c.want, m, err)
+		}
+	}
+}
+
+// TestRulesTightenedOnReload: a tunnel that is no longer allowed ends.
+func TestRulesTightenedOnReload(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	a, b := gs[0], gs[1]
+	a.must("connect", "bob", "--wait")
+	b.wait("alice", "up")
+	text, err := os.ReadFile(b.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(b.file(), []byte(strings.ReplaceAll(string(text), "\toption encryption 'off'\n", "")), 0o600)
+	b.reload <- os.Interrupt
+	if got := b.wait("alice", "idle"); !strings.Contains(got.Error, "no longer allowed") {
+		t.Errorf("%+v", got)
+	}
+	// A configuration that makes no sense does not end anything.
+	os.WriteFile(b.file(), text, 0o600)
+	b.reload <- os.Interrupt
+	a.must("connect", "bob", "--wait")
+	os.WriteFile(b.file(), []byte(strings.Replace(string(text), "option enabled '1'", "option enabled '1'\n\tlist network 'nonsense'", 1)), 0o600)
+	b.reload <- os.Interrupt
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.log.String(), "not taken over") && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.wait("alice", "up")
 }

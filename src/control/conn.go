@@ -137,6 +137,11 @@ func (c *Conn) Send(m *htip.Message) error {
 	if err != nil {
 		return fmt.Errorf("sending %v: %w", m.Type, err)
 	}
+	return c.SendRaw(b)
+}
+
+// SendRaw is Send for octets that are, or for a test are not, a message.
+func (c *Conn) SendRaw(b []byte) error {
 	select {
 	case <-c.done:
 		return net.ErrClosed
