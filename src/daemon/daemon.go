@@ -292,8 +292,8 @@ func (d *Daemon) lacks() (out []string) {
 }
 
 const (
-	vpnPorts  = 64   // UDP ports for VPN programs
-	namesPort = 4853 // of the names proxies, inside tunnels
+	vpnPorts  = config.L2TPPorts
+	namesPort = datapath.NamesPort
 )
 
 func random() uint64 {

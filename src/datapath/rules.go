@@ -15,17 +15,22 @@ const anyDevice = DevicePrefix + "+"
 // synMatch matches the packets that carry TCP's maximum segment size.
 const synMatch = "-p tcp -m tcp --tcp-flags SYN,RST SYN"
 
+// NamesPort is where the names proxies listen inside tunnels, UDP and TCP: the
+// one service of this router that a peer may use.
+const NamesPort = 4853
+
 // chain is one chain of ours and the jump that leads to it. The rules are in
 // the words and the order in which iptables-save prints them.
 type chain struct {
 	table string // "nat", "mangle", "raw"
 	hook  string // the built-in chain that jumps here
+	what  string // tells two chains of one hook apart; usually empty
 	match string // which packets take the jump
 	rules []string
 }
 
 // name is unique in its table.
-func (c chain) name() string { return chainPrefix + c.hook }
+func (c chain) name() string { return chainPrefix + c.what + c.hook }
 
 // jump is the rule in the built-in chain.
 func (c chain) jump() string { return c.match + " -j " + c.name() }
@@ -42,19 +47,25 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //     through us), a forged source.
 //   - nat PREROUTING and POSTROUTING: NETMAP at the tunnel's end.
 //   - mangle FORWARD: the tunnel's MTU is smaller than the LAN's, TCP is told.
+//   - raw PREROUTING of UDP: a tunnel's port hears its peer only. xl2tpd keeps
+//     state for whoever knocks, and logs what he says.
+//   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy and an
+//     echo, nothing else, whatever zone somebody puts our devices into.
 //
-// Limits for single hosts and ports of a peer will be further chains here
-// (filter FORWARD, INPUT): in ours a DROP is final, while no ACCEPT of ours can
-// override the firewall.
+// In our chains a DROP is final, while no ACCEPT of ours can override the
+// firewall.
 func chainsFor(w Wanted) []chain {
 	tunnels := slices.Clone(w.Tunnels)
 	slices.SortFunc(tunnels, func(a, b Tunnel) int { return compareStrings(a.Device, b.Device) })
 
 	guard := chain{table: "raw", hook: "PREROUTING", match: "-i " + anyDevice}
+	knock := chain{table: "raw", hook: "PREROUTING", what: "VPN-"}
+	input := chain{table: "mangle", hook: "INPUT", match: "-i " + anyDevice}
 	clamp := chain{table: "mangle", hook: "FORWARD", match: synMatch}
 	in := chain{table: "nat", hook: "PREROUTING", match: "-i " + anyDevice}
 	out := chain{table: "nat", hook: "POSTROUTING", match: "-o " + anyDevice}
 
+	low, high := uint16(65535), uint16(0) // ports of our VPN programs
 	for _, t := range tunnels {
 		own := slices.Clone(t.Own)
 		slices.SortFunc(own, func(a, b Mapping) int { return comparePrefixes(a.Network, b.Network) })
@@ -71,6 +82,11 @@ func chainsFor(w Wanted) []chain {
 		}
 		guard.rules = append(guard.rules, fmt.Sprintf("-i %s -j DROP", t.Device))
 
+		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 {
+			knock.rules = append(knock.rules, fmt.Sprintf("! -s %s/32 -p udp -m udp --dport %d -j DROP", a, t.LocalPort))
+			low, high = min(low, t.LocalPort), max(high, t.LocalPort)
+		}
+
 		for _, m := range own {
 			if !m.NAT() {
 				continue
@@ -79,7 +95,17 @@ func chainsFor(w Wanted) []chain {
 			out.rules = append(out.rules, fmt.Sprintf("-s %s -o %s -j NETMAP --to %s", m.Network, t.Device, m.Substitute))
 		}
 	}
+	if knock.match = fmt.Sprintf("-p udp -m udp --dport %d:%d", low, high); low == high {
+		knock.match = fmt.Sprintf("-p udp -m udp --dport %d", low)
+	}
 	if len(tunnels) > 0 {
+		input.rules = []string{
+			"-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+			fmt.Sprintf("-p udp -m udp --dport %d -j RETURN", NamesPort),
+			fmt.Sprintf("-p tcp -m tcp --dport %d -j RETURN", NamesPort),
+			"-p icmp -m icmp --icmp-type 8 -j RETURN",
+			"-j DROP",
+		}
 		clamp.rules = []string{
 			// The kernel wants the match for SYN in the very rule.
 			"-i " + anyDevice + " " + synMatch + " -j TCPMSS --clamp-mss-to-pmtu",
@@ -88,7 +114,7 @@ func chainsFor(w Wanted) []chain {
 	}
 
 	var chains []chain
-	for _, c := range []chain{guard, clamp, in, out} {
+	for _, c := range []chain{guard, knock, input, clamp, in, out} {
 		if len(c.rules) > 0 {
 			chains = append(chains, c)
 		}

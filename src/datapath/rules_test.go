@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"os"
@@ -41,6 +42,25 @@ func TestRulesFromNothing(t *testing.T) {
 	golden(t, "restore-no-nat.txt", text)
 	if len(tables) != 2 {
 		t.Errorf("tables %v", tables)
+	}
+}
+
+// TestRulesOfServers: the ports of VPN programs hear their peers only.
+func TestRulesOfServers(t *testing.T) {
+	var none savedRules
+	b, c := homeB(), homeB()
+	text, _ := none.plan(chainsFor(Wanted{Tunnels: []Tunnel{b}}))
+	golden(t, "restore-server.txt", text)
+	c.Name, c.Device, c.LocalPort, c.Remote = "carol", "htip-carol", 17012, netip.MustParseAddrPort("198.51.100.7:0")
+	text, _ = none.plan(chainsFor(Wanted{Tunnels: []Tunnel{b, c}}))
+	for _, want := range []string{
+		"-I PREROUTING 1 -p udp -m udp --dport 17010:17012 -j HTIP-VPN-PREROUTING\n",
+		"-A HTIP-VPN-PREROUTING ! -s 198.51.100.1/32 -p udp -m udp --dport 17010 -j DROP\n",
+		"-A HTIP-VPN-PREROUTING ! -s 198.51.100.7/32 -p udp -m udp --dport 17012 -j DROP\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
 	}
 }
 

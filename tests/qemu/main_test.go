@@ -205,6 +205,7 @@ func TestMainJob(t *testing.T) {
 		}
 	}
 	fig11.check(ctx, t, l, a, b)
+	t.Run("out of bounds", func(t *testing.T) { testBounds(ctx, t, l, a, b) })
 	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b) })
 	t.Run("big packets", func(t *testing.T) { testBigPackets(ctx, t, a, b) })
 	t.Run("kill", func(t *testing.T) { testKill(ctx, t, a, b) })
@@ -259,6 +260,44 @@ func settle(ctx context.Context, t *testing.T, hs ...*homes.Home) {
 	t.Helper()
 	for _, h := range hs {
 		h.Router.MustRun(ctx, "n=0; until grep -q 'dnsmasq restarted' /var/log/htipd.log; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.1; done")
+	}
+}
+
+// testBounds: of the other router a friend reaches the names proxy and an echo;
+// a stranger reaches no VPN program.
+func testBounds(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home) {
+	gateway := addr("10.0.2.1")
+	if err := a.Host.Ping(ctx, gateway, 56, 1); err != nil {
+		t.Errorf("bob's router: %v", err)
+	}
+	for _, x := range []struct {
+		from    *lab.Host
+		network string
+		to      string
+	}{
+		{a.Host, "tcp", "10.0.2.1:53"},   // bob's dnsmasq
+		{a.Host, "tcp", "10.0.2.1:4847"}, // control channel
+	} {
+		short, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+		c, err := x.from.Dial(short, x.network, x.to)
+		cancel()
+		if err == nil {
+			c.Close()
+			t.Errorf("%s to bob's router %s is open", x.network, x.to)
+		}
+	}
+	b.Router.MustRun(ctx, "iptables -t raw -Z HTIP-VPN-PREROUTING")
+	c, err := l.Internet().Dial(ctx, "udp", b.Router.WANAddr().String()+":17010")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 3 {
+		c.Write([]byte("\xc8\x02\x00\x0cknock!!!"))
+	}
+	time.Sleep(300 * time.Millisecond)
+	if rules := b.Router.MustRun(ctx, "iptables-save -c -t raw | grep -e '-A HTIP-VPN'"); !strings.Contains(rules, "[3:") {
+		t.Errorf("a stranger's knocks are not stopped: %s", rules)
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 )
 
 func main() {
-	tunnels := flag.Int("tunnels", 2, "how many other homes to boot")
+	tunnels := flag.Int("tunnels", 3, "how many other homes to boot")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -74,11 +74,11 @@ func run(ctx context.Context, n int) (err error) {
 			return err
 		}
 	}
-	last, first := samples[len(samples)-1], samples[0]
-	rest := budgetTunnels - n
-	if rest > 0 && n > 0 {
-		last.resident += max(0, last.resident-first.resident) / n * rest
-		last.anon += max(0, last.anon-first.anon) / n * rest
+	// The first tunnel costs more than the others: what is set up once.
+	last := samples[len(samples)-1]
+	if rest := budgetTunnels - n; rest > 0 && n > 1 {
+		last.resident += max(0, last.resident-samples[1].resident) / (n - 1) * rest
+		last.anon += max(0, last.anon-samples[1].anon) / (n - 1) * rest
 		fmt.Printf("%8d %10d %10d  (by the slope)\n", budgetTunnels, last.resident, last.anon)
 	}
 	fmt.Printf("%8s %10d %10d\n", "budget", budgetResident, budgetAnon)
