@@ -39,7 +39,7 @@ race:
 	go test -race ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd
 
 qemu:
-	go test -tags qemu -count 1 -timeout 12m ./tests/qemu
+	go test -tags qemu -count 1 -timeout 20m ./tests/qemu
 
 program:
 	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags=$(GCFLAGS) -ldflags "-s -w -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net"
 	"net/netip"
 	"os"

@@ -6,16 +6,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base32"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // KeySize is the length of a public key in octets (RFC 8032 §5.1.5).
@@ -55,8 +52,7 @@ func LoadIdentity(path string) (id *Identity, made bool, err error) {
 			return nil, false, fmt.Errorf("key file %s is readable by others: %w", path, err)
 		}
 	}
-	id, err = newIdentity(ed25519.NewKeyFromSeed(seed))
-	return id, false, err
+	return newIdentity(ed25519.NewKeyFromSeed(seed)), false, nil
 }
 
 func makeIdentity(path string) (*Identity, error) {
@@ -70,7 +66,7 @@ func makeIdentity(path string) (*Identity, error) {
 	if err := WriteFile(path, append(base64.StdEncoding.AppendEncode(nil, key.Seed()), '\n')); err != nil {
 		return nil, fmt.Errorf("storing our key: %w", err)
 	}
-	return newIdentity(key)
+	return newIdentity(key), nil
 }
 
 // WriteFile replaces a file of ours so that after a power cut it holds the old
@@ -101,15 +97,36 @@ func WriteFile(path string, content []byte) error {
 	return dir.Sync()
 }
 
-func newIdentity(key ed25519.PrivateKey) (*Identity, error) {
-	// The certificate is an envelope for the key; nothing else in it is looked
-	// at by anybody.
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("making our certificate: %w", err)
+func newIdentity(key ed25519.PrivateKey) *Identity {
+	return &Identity{key, tls.Certificate{Certificate: [][]byte{certificate(key)}, PrivateKey: key}}
+}
+
+// certificate wraps a key in the smallest X.509 certificate that crypto/tls
+// takes (RFC 5280 §4.1, RFC 8410): version 1, serial number 1, empty names,
+// valid for ever. Nothing in it but the key is looked at by anybody.
+//
+// x509.CreateCertificate would do it in one line, and with what it needs of
+// encoding/asn1 costs 9 kB of the packed program on mipsle.
+func certificate(key ed25519.PrivateKey) []byte {
+	algorithm := tlv(0x30, []byte{0x06, 0x03, 0x2b, 0x65, 0x70}) // id-Ed25519
+	name := tlv(0x30, nil)
+	validity := tlv(0x30, tlv(0x18, []byte("19700101000000Z")), tlv(0x18, []byte("99991231235959Z")))
+	public := tlv(0x30, algorithm, tlv(0x03, []byte{0}, key.Public().(ed25519.PublicKey)))
+	tbs := tlv(0x30, tlv(0x02, []byte{1}), algorithm, name, validity, name, public)
+	return tlv(0x30, tbs, algorithm, tlv(0x03, []byte{0}, ed25519.Sign(key, tbs)))
+}
+
+// tlv is a DER value; its parts have fewer than 65,536 octets together.
+func tlv(tag byte, parts ...[]byte) []byte {
+	body := bytes.Join(parts, nil)
+	n := len(body)
+	switch {
+	case n < 0x80:
+		return append([]byte{tag, byte(n)}, body...)
+	case n < 0x100:
+		return append([]byte{tag, 0x81, byte(n)}, body...)
 	}
-	return &Identity{key, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}, nil
+	return append([]byte{tag, 0x82, byte(n >> 8), byte(n)}, body...)
 }
 
 // Public is the public key, KeySize octets.

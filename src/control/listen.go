@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net"
 	"net/netip"
 	"slices"

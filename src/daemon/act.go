@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -365,6 +366,10 @@ func (d *Daemon) publish(peer string, p Progress) {
 		// Handshakes leave garbage behind; the router has better use for it.
 		d.trim = time.AfterFunc(trimAfter, func() {
 			trim()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			d.log.Debug("memory", "heap", m.HeapAlloc, "spans", m.HeapInuse, "stacks", m.StackInuse, "runtime", m.MSpanSys+m.MCacheSys+m.BuckHashSys+m.GCSys+m.OtherSys,
+				"released", m.HeapReleased, "sys", m.Sys, "goroutines", runtime.NumGoroutine())
 			d.post(func() { d.trim = nil })
 		})
 	}

@@ -7,8 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -255,7 +256,7 @@ func (d *Daemon) begin() error {
 	if err != nil {
 		return err
 	}
-	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.id.Public(), d.log)
+	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.elsewhere(), d.id.Public(), d.log)
 	if d.homeErr != nil {
 		d.log.Error("no home network yet", "err", d.homeErr) // it may appear later: interfaces come up in any order
 	}
@@ -489,6 +490,19 @@ func (d *Daemon) recheck(ctx context.Context) error {
 	}
 }
 
+// elsewhere are the private addresses beyond our WAN that no tunnel may take
+// over: a friend behind the same carrier's NAT, the carrier's resolvers.
+func (d *Daemon) elsewhere() []netip.Addr {
+	out := d.names.Resolvers()
+	for _, t := range d.tunnels {
+		out = append(out, t.Remote)
+	}
+	for _, c := range d.conns {
+		out = append(out, c.Remote().Addr())
+	}
+	return slices.DeleteFunc(out, func(a netip.Addr) bool { return !a.IsPrivate() })
+}
+
 // homeChanged looks at our own addresses again.
 func (d *Daemon) homeChanged() {
 	ls, err := d.opt.Links()
@@ -496,7 +510,7 @@ func (d *Daemon) homeChanged() {
 		d.log.Error("our addresses can't be read", "err", err)
 		return
 	}
-	h, err := makeHome(&d.cfg.Main, ls, d.id.Public(), d.log)
+	h, err := makeHome(&d.cfg.Main, ls, d.elsewhere(), d.id.Public(), d.log)
 	if d.homeErr = err; err != nil {
 		d.log.Warn("no home network now; tunnels are left as they are", "err", err)
 		return
@@ -585,6 +599,9 @@ func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
 	d.lastConn++
 	id := d.lastConn
 	d.conns[id] = conn{c, peer}
+	if c.Remote().Addr().IsPrivate() {
+		d.homeChanged()
+	}
 	d.tasks.Go(func() {
 		stop := context.AfterFunc(d.ctx, c.Close)
 		defer stop()

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net/netip"
 	"slices"
 	"sort"
@@ -71,9 +71,10 @@ func kernelLinks() ([]link, error) {
 }
 
 // makeHome works out what this gateway's own addresses are. The networks are
-// those configured, else those of the LAN device. An error says what is missing
-// on the router.
-func makeHome(cfg *config.Main, ls []link, seed []byte, log *slog.Logger) (htip.Home, error) {
+// those configured, else those of the LAN device. hosts are single addresses
+// that must stay reachable where they are: resolvers, other gateways. An error
+// says what is missing on the router.
+func makeHome(cfg *config.Main, ls []link, hosts []netip.Addr, seed []byte, log *slog.Logger) (htip.Home, error) {
 	h := htip.Home{Networks: slices.Clone(cfg.Networks), Pool: cfg.Pool, Seed: seed}
 	if cfg.Candidates == config.Sequential {
 		h.Order = htip.Sequential
@@ -101,6 +102,11 @@ func makeHome(cfg *config.Main, ls []link, seed []byte, log *slog.Logger) (htip.
 	}
 	if !h.Gateway.IsValid() {
 		return h, fmt.Errorf("this router has no address in %v: one of its own networks must be among them", h.Networks)
+	}
+	for _, a := range hosts {
+		if a.Is4() {
+			ls = append(slices.Clip(ls), link{prefix: netip.PrefixFrom(a, 32)})
+		}
 	}
 	for _, l := range ls {
 		if ours(l) || l.def || !l.prefix.IsValid() || l.prefix.Addr().IsLoopback() {

@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -28,6 +28,7 @@ func TestMakeHome(t *testing.T) {
 		name     string
 		networks []string
 		links    []link
+		hosts    []netip.Addr
 		want     string // networks, gateway, occupied
 		err      string
 	}{
@@ -35,13 +36,14 @@ func TestMakeHome(t *testing.T) {
 		{name: "own address is in no network", networks: []string{"10.0.0.0/24"}, links: router, err: "no address in"},
 		{name: "from the LAN device", links: router, want: "[192.168.1.0/24 192.168.7.0/24] 192.168.1.1 [100.64.3.4/30 172.20.0.0/16 192.168.2.0/24]"},
 		{name: "as configured", networks: []string{"192.168.7.0/24"}, links: router, want: "[192.168.7.0/24] 192.168.7.1 [100.64.3.4/30 172.20.0.0/16 192.168.1.0/24 192.168.1.128/25 192.168.2.0/24]"},
+		{name: "resolvers and friends beyond the WAN", networks: []string{"192.168.1.0/24"}, links: router[:3], hosts: []netip.Addr{netip.MustParseAddr("10.8.0.53"), netip.MustParseAddr("192.168.1.53")}, want: "[192.168.1.0/24] 192.168.1.1 [10.8.0.53/32 192.168.7.0/24]"},
 		{name: "a static route is shared", networks: []string{"172.20.0.0/16", "192.168.1.0/24"}, links: router, want: "[172.20.0.0/16 192.168.1.0/24] 192.168.1.1 [100.64.3.4/30 192.168.2.0/24 192.168.7.0/24]"},
 	} {
 		m := config.Defaults().Main
 		for _, n := range c.networks {
 			m.Networks = append(m.Networks, px(n))
 		}
-		h, err := makeHome(&m, c.links, nil, slog.New(slog.DiscardHandler))
+		h, err := makeHome(&m, c.links, c.hosts, nil, slog.New(slog.DiscardHandler))
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %v", c.name, err)
@@ -51,7 +53,7 @@ func TestMakeHome(t *testing.T) {
 		if got := fmt.Sprint(h.Networks, " ", h.Gateway, " ", h.Occupied); err != nil || got != c.want {
 			t.Errorf("%s: %s, %v\nwant %s", c.name, got, err, c.want)
 		}
-		again, _ := makeHome(&m, c.links, nil, slog.New(slog.DiscardHandler))
+		again, _ := makeHome(&m, c.links, c.hosts, nil, slog.New(slog.DiscardHandler))
 		if !sameHome(h, again) {
 			t.Errorf("%s: another home the second time", c.name)
 		}

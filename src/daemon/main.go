@@ -5,7 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -70,7 +70,7 @@ func Main(ctx context.Context, args []string, version string) error {
 		}
 		opt.Level.Set(l)
 	}
-	opt.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: opt.Level, ReplaceAttr: withoutTime}))
+	opt.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: opt.Level}))
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
@@ -80,12 +80,4 @@ func Main(ctx context.Context, args []string, version string) error {
 		}
 		opt.Log.Info(err.Error())
 	}
-}
-
-// withoutTime: procd adds the time to every line.
-func withoutTime(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		return slog.Attr{}
-	}
-	return a
 }

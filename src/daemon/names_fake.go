@@ -98,3 +98,6 @@ func (f *FakeNames) Resolve(_ context.Context, name string) ([]netip.Addr, error
 	}
 	return nil, dns.ErrNoName
 }
+
+// Resolvers answers none.
+func (f *FakeNames) Resolvers() []netip.Addr { return nil }

@@ -10,7 +10,7 @@ package daemon
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"htip/src/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -62,6 +62,7 @@ type Names interface {
 	Probe(ctx context.Context, peer string) error
 	Hosts(ctx context.Context, peer string) ([]dns.Host, error)
 	Resolve(ctx context.Context, name string) ([]netip.Addr, error)
+	Resolvers() []netip.Addr
 }
 
 const (

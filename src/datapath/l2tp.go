@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"syscall"
@@ -117,7 +118,7 @@ func (l *l2tp) held() ([]string, error) {
 		}
 		return false
 	})
-	slices.Sort(devices)
+	sort.Strings(devices)
 	return slices.Compact(devices), err
 }
 

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"htip/src/slog"
 	"io/fs"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -300,7 +300,7 @@ func (w Wanted) find(device string) (Tunnel, bool) {
 // forget flushes tracked flows, so that none goes on with an address from
 // before.
 func (m *Manager) forget(prefixes []netip.Prefix, r *Report) error {
-	slices.SortFunc(prefixes, comparePrefixes)
+	sortPrefixes(prefixes)
 	prefixes = slices.Compact(prefixes)
 	n, err := m.o.kernel.forget(prefixes)
 	if n > 0 {

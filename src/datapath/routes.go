@@ -53,7 +53,7 @@ func knownPrefixes(w Wanted) []netip.Prefix {
 	for _, t := range w.Tunnels {
 		known = append(known, t.Peer...)
 	}
-	slices.SortFunc(known, comparePrefixes)
+	sortPrefixes(known)
 	return slices.Compact(known)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 )
 
 // chainPrefix begins the name of every chain of ours.
@@ -56,7 +57,7 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 // firewall.
 func chainsFor(w Wanted) []chain {
 	tunnels := slices.Clone(w.Tunnels)
-	slices.SortFunc(tunnels, func(a, b Tunnel) int { return compareStrings(a.Device, b.Device) })
+	sort.Slice(tunnels, func(i, j int) bool { return tunnels[i].Device < tunnels[j].Device })
 
 	guard := chain{table: "raw", hook: "PREROUTING", match: "-i " + anyDevice}
 	knock := chain{table: "raw", hook: "PREROUTING", what: "VPN-"}
@@ -68,9 +69,9 @@ func chainsFor(w Wanted) []chain {
 	low, high := uint16(65535), uint16(0) // ports of our VPN programs
 	for _, t := range tunnels {
 		own := slices.Clone(t.Own)
-		slices.SortFunc(own, func(a, b Mapping) int { return comparePrefixes(a.Network, b.Network) })
+		sort.Slice(own, func(i, j int) bool { return comparePrefixes(own[i].Network, own[j].Network) < 0 })
 		peer := slices.Clone(t.Peer)
-		slices.SortFunc(peer, comparePrefixes)
+		sortPrefixes(peer)
 
 		for _, p := range peer {
 			for _, m := range own {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -147,7 +148,7 @@ func canonicalRule(rule string) string {
 			tail = append(tail, g)
 		}
 	}
-	slices.SortStableFunc(head, func(a, b []string) int { return rank(a) - rank(b) })
+	sort.SliceStable(head, func(i, j int) bool { return rank(head[i]) < rank(head[j]) })
 
 	var out []string
 	for _, g := range append(head, tail...) {
@@ -174,7 +175,7 @@ func rank(group []string) int {
 
 func sortedFlags(list string) string {
 	f := strings.Split(list, ",")
-	slices.Sort(f)
+	sort.Strings(f)
 	return strings.Join(f, ",")
 }
 
@@ -357,8 +358,8 @@ func (s savedRules) perDevice() map[string][]string {
 func chainsPerDevice(chains []chain) map[string][]string {
 	out := map[string][]string{}
 	sorted := slices.Clone(chains)
-	slices.SortStableFunc(sorted, func(a, b chain) int {
-		return compareStrings(a.table+" "+a.name(), b.table+" "+b.name())
+	sort.SliceStable(sorted, func(i, j int) bool {
+		return sorted[i].table+" "+sorted[i].name() < sorted[j].table+" "+sorted[j].name()
 	})
 	for _, c := range sorted {
 		collectByDevice(out, c.table, canonicalRules(c.rules))

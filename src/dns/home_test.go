@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net"
 	"net/netip"
 	"os"

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"maps"
 	"net"
 	"net/netip"

@@ -45,3 +45,17 @@ func (p *Proxy) Resolve(ctx context.Context, name string) ([]netip.Addr, error) 
 	}
 	return out, nil
 }
+
+// Resolvers are the addresses of the upstream resolvers, as far as they can be
+// read now: no tunnel may take their place.
+func (p *Proxy) Resolvers() []netip.Addr {
+	list, err := p.upstream.servers(func(netip.Addr) bool { return true })
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, s := range list {
+		out = append(out, s.Addr())
+	}
+	return out
+}

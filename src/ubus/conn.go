@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"htip/src/slog"
 	"net"
 	"sync"
 	"time"

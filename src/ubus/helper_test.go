@@ -3,7 +3,7 @@ package ubus_test
 import (
 	"bytes"
 	"context"
-	"log/slog"
+	"htip/src/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -41,7 +41,9 @@ func (l *lines) String() string {
 func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
 func (l *lines) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	level := &slog.LevelVar{}
+	level.Set(slog.LevelDebug)
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level}))
 }
 
 func quiet() *slog.Logger { return new(lines).logger() }

@@ -48,7 +48,7 @@ func run(ctx context.Context, n int) (err error) {
 			err = e
 		}
 	}()
-	specs := []homes.Spec{{Name: "hub", LAN: lanOf(0)}}
+	specs := []homes.Spec{{Name: "hub", LAN: lanOf(0), Main: "\toption log_level 'debug'\n"}}
 	for i := range n {
 		specs = append(specs, homes.Spec{Name: fmt.Sprint("home", i+1), LAN: lanOf(i + 1)})
 	}
@@ -72,6 +72,11 @@ func run(ctx context.Context, n int) (err error) {
 		}
 		if _, err := hs[0].Connect(ctx, hs[i+1].Name); err != nil {
 			return err
+		}
+	}
+	for _, line := range strings.Split(hs[0].Log(), "\n") {
+		if strings.Contains(line, "msg=memory") {
+			fmt.Println(line)
 		}
 	}
 	// The first tunnel costs more than the others: what is set up once.
