@@ -56,7 +56,7 @@ func connectedText(peer string, tunnel ubus.Table, host string) string {
 // stepNames are the steps in the words of the protocol and, behind them, of
 // people.
 var stepNames = map[string][2]string{
-	"connecting": {"resolving", "beginning"},
+	"connecting": {"resolving", ""},
 	"request":    {"REQUEST", "tunnel and addresses asked for"},
 	"response":   {"RESPONSE", "addresses proposed"},
 	"nak":        {"NAK", "these addresses don't suit; trying others"},
@@ -78,6 +78,9 @@ func stepText(t ubus.Table, named bool) string {
 	}
 	if text == "" {
 		text = words[1]
+	}
+	if step == "connecting" && text == "" {
+		return "" // what it does comes at once as a step of its own
 	}
 	s := fmt.Sprintf("%6.1f s  %-11s  %s", float64(ms)/1000, words[0], text)
 	if retry, ok := t.GetInt("retry_ms"); ok {

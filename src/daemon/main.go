@@ -16,10 +16,11 @@ import (
 	"htip/src/ubus"
 )
 
-// gcPercent: by default Go collects for the first time at 4 MB, which is more
-// than all that this daemon needs. Little is allocated once tunnels are up, so
+// gcPercent: by default Go's heap grows to 4 MB before it is collected, which
+// is more than all that this daemon needs: 0.2 MB are in use with 3 tunnels.
+// Ten percent of that are 0.4 MB. Little is allocated once tunnels are up, so
 // collecting more often costs nothing that can be measured.
-const gcPercent = 20
+const gcPercent = 10
 
 // Main runs the daemon with command line arguments (without the program's
 // name) until ctx is done. SIGHUP makes it read its configuration again.
