@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"htip/src/daemon"
@@ -144,11 +145,12 @@ func (c *command) watch(ctx context.Context, b bus) error {
 		if err != nil {
 			return err
 		}
+		meant := strings.TrimSuffix(strings.ToLower(c.args[0]), ".") // as the daemon takes it
 		list, _ := t.GetArray("peers")
 		for _, x := range list {
 			row, _ := x.(ubus.Table)
 			name, _ := row.GetString("peer")
-			if domain, _ := row.GetString("domain"); name == c.args[0] || domain == c.args[0] {
+			if domain, _ := row.GetString("domain"); name == meant || domain == meant {
 				want = name
 			}
 		}

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -274,7 +276,8 @@ func TestConnectShowsTheStepsAndTheSentence(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(a.dir, "run", "*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	for _, secret := range []string{string(b.path.Applied()[1].Tunnels[0].Secret)} {
+	s := b.path.Applied()[1].Tunnels[0].Secret
+	for _, secret := range []string{string(s), hex.EncodeToString(s), base64.StdEncoding.EncodeToString(s), strings.Trim(fmt.Sprint(s), "[]")} {
 		if strings.Contains(a.log.String()+b.log.String(), secret) {
 			t.Error("a secret is in the log")
 		}

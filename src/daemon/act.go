@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -159,7 +158,10 @@ func (d *Daemon) connect(ctx context.Context, domain string, port uint16, key []
 		if e == nil {
 			return c, nil
 		}
-		err = errors.Join(err, fmt.Errorf("%v: %w", at, e))
+		if e = fmt.Errorf("%v: %w", at, e); err != nil {
+			e = fmt.Errorf("%w; %w", err, e)
+		}
+		err = e
 	}
 	return nil, err
 }
@@ -204,7 +206,7 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(errors.New("the peer is no longer configured"))
 		return
 	}
-	t := &tunnel{Entry: e, Key: p.Key[:], Remote: c.Remote().Addr(), Secret: []byte(hex.EncodeToString(secret)), MTU: d.cfg.Main.MTU}
+	t := &tunnel{Entry: e, Key: p.Key[:], Remote: c.Remote().Addr(), Secret: secret, MTU: d.cfg.Main.MTU}
 	d.tunnels[e.Peer] = t
 	d.tunnelsChanged()
 }
@@ -320,6 +322,9 @@ func (d *Daemon) progressed(a htip.Progress) {
 		d.kick() // from now on its substitutes are guarded
 	case htip.StepDown, htip.StepFailed:
 		d.stopDial(a.Peer)
+		if a.Retry == 0 {
+			delete(d.asked, a.Peer)
+		}
 		if a.Reason == htip.ReasonUser { // ended at either end on purpose: it does not come back by itself
 			d.forget(a.Peer)
 		}

@@ -23,7 +23,7 @@ const ObjectName = "htip"
 // every tunnel.
 const ProgressNotification = "progress"
 
-// object is what others can call; docs/ubus.md describes it for its users.
+// object is what others can call; docs/user-guide.md describes it for its users.
 func (d *Daemon) object() *ubus.Object {
 	peer := []ubus.Arg{{Name: "peer", Type: ubus.TypeString}}
 	return &ubus.Object{Name: ObjectName, Methods: []ubus.Method{

@@ -317,15 +317,19 @@ func (d *Daemon) protocols() []htip.Protocol {
 
 // setPeers tells all parts which homes are configured.
 func (d *Daemon) setPeers() {
+	if i := slices.IndexFunc(d.cfg.Peers, func(p config.Peer) bool { return bytes.Equal(p.Key[:], d.id.Public()) }); i >= 0 {
+		p := d.cfg.Peers[i]
+		d.problems = append(d.problems, config.Problem{
+			Severity: config.Error, Section: "peer " + p.Name, Option: "option key", Value: p.Key.String(), Want: "the key that htip key prints on the other router; this one is our own",
+		})
+		d.log.Warn("configuration", "err", d.problems[len(d.problems)-1])
+		d.cfg.Peers = slices.Delete(slices.Clone(d.cfg.Peers), i, i+1)
+	}
 	records := map[string]htip.Record{}
 	var peers []htip.Peer
 	keys := map[string]bool{}
 	for _, p := range d.cfg.Peers {
 		if !p.Enabled {
-			continue
-		}
-		if bytes.Equal(p.Key[:], d.id.Public()) {
-			d.log.Warn("configuration", "err", fmt.Sprintf("peer %s: option key: this is our own key; want the one that htip key prints on the other router", p.Name))
 			continue
 		}
 		if st, ok := d.state[p.Name]; ok && bytes.Equal(st.Key, p.Key[:]) {

@@ -312,13 +312,10 @@ func (g *Gateway) disconnect(p *peer, r Reason) {
 		p.established = false
 		return
 	}
-	was := p.state
-	p.held = r == ReasonUser && p.conn == 0 && was >= Connecting
+	p.held = r == ReasonUser && p.conn == 0 && p.state >= Connecting
 	g.end(p, r, "")
 	p.established, p.reason, p.text = false, 0, ""
-	if was != Waiting {
-		g.do(Progress{Peer: p.Name, Step: StepDown, Reason: r})
-	}
+	g.do(Progress{Peer: p.Name, Step: StepDown, Reason: r})
 	p.state = Idle
 	hold := time.Duration(0)
 	if p.held {

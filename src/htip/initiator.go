@@ -77,6 +77,14 @@ func (g *Gateway) response(p *peer, m *Message) {
 		g.refuse(p, m, ReasonMalformed, err.Error())
 		return
 	}
+	if !sameSet(Networks(m.Initiator), g.home.Networks) || !Inside(g.home.Gateway, m.Initiator).IsValid() { // renumbered since the REQUEST
+		if p.rounds++; p.rounds > MaxRounds {
+			g.refuse(p, m, ReasonBusy, "our addresses keep changing")
+			return
+		}
+		g.request(p)
+		return
+	}
 	if !g.ownFree(p, m.Initiator) { // taken by another tunnel since the REQUEST
 		g.renegotiate(p, m, &ClashError{Network: m.Initiator[0].Network})
 		return

@@ -158,7 +158,7 @@ func Decode(b []byte) (*Message, error) {
 		if b = b[4:]; l > len(b) {
 			return nil, &MalformedError{m.Type, fmt.Sprintf("parameter %d is cut", param)}
 		}
-		if param <= paramText && param != paramOffer && param != paramInitiator && param != paramResponder {
+		if param > 0 && param <= paramText && param != paramOffer && param != paramInitiator && param != paramResponder {
 			if seen&(1<<param) != 0 {
 				return nil, &MalformedError{m.Type, fmt.Sprintf("parameter %d comes twice", param)}
 			}

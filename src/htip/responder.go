@@ -107,7 +107,7 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 	if err != nil {
 		if p.rounds++; p.rounds > MaxRounds {
 			answer(ReasonExhausted, err.Error())
-			g.fail(p, ReasonClash, err.Error())
+			g.fail(p, ReasonExhausted, err.Error())
 			return
 		}
 		g.nak(p, m, err)
@@ -214,7 +214,7 @@ func (g *Gateway) started(p *peer) {
 	}
 	e := &p.entry
 	if !g.fits(p) {
-		g.fail(p, ReasonClash, "our addresses have changed meanwhile")
+		g.fail(p, ReasonBusy, "our addresses have changed meanwhile") // the initiator tries again
 		return
 	}
 	if p.conn == 0 {
