@@ -1,0 +1,148 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"htip/src/control"
+	"htip/src/htip"
+)
+
+// conn is an open control connection and whose it is.
+type conn struct {
+	*control.Conn
+	peer string
+}
+
+// accepted takes a connection that a peer has opened.
+func (d *Daemon) accepted(c *control.Conn) {
+	if !d.post(func() {
+		name, ok := d.owner(c)
+		if !ok { // removed while it shook hands
+			c.Close()
+			return
+		}
+		// A peer needs one connection, and a second while it changes over.
+		var others []htip.ConnID
+		for id, x := range d.conns {
+			if x.peer == name && id != d.gw.Conn(name) {
+				others = append(others, id)
+			}
+		}
+		if len(others) >= maxConns-1 {
+			d.act([]htip.Action{htip.CloseConn{Conn: slices.Min(others)}})
+		}
+		id := d.newConn(name, c)
+		time.AfterFunc(silentLimit, func() {
+			d.post(func() {
+				if _, open := d.conns[id]; open && d.gw.Conn(name) != id {
+					d.act([]htip.Action{htip.CloseConn{Conn: id}})
+				}
+			})
+		})
+	}) {
+		c.Close()
+	}
+}
+
+// owner is the peer that has the connection's key now.
+func (d *Daemon) owner(c *control.Conn) (string, bool) {
+	v, ok := d.keys.Load(string(c.Key()))
+	if !ok {
+		return "", false
+	}
+	return v.(string), true
+}
+
+// newConn gives a connection its number and reads from it, not faster than an
+// honest peer writes: whoever sends more waits in its own TCP.
+func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
+	d.lastConn++
+	id := d.lastConn
+	d.conns[id] = conn{c, peer}
+	if c.Remote().Addr().IsPrivate() {
+		d.homeChanged()
+	}
+	d.tasks.Go(func() {
+		stop := context.AfterFunc(d.ctx, c.Close)
+		defer stop()
+		pace := pace{}
+		for {
+			m, err := c.Receive()
+			if err != nil {
+				// The loop closes it: an answer may still have to leave.
+				if !d.post(func() { d.lost(peer, id, err) }) {
+					c.Close()
+				}
+				return
+			}
+			d.post(func() { d.receive(peer, id, m) })
+			pace.wait(d.ctx)
+		}
+	})
+	return id
+}
+
+// receive hands a message to the protocol, unless its sender has lost its name
+// or its key since it connected.
+func (d *Daemon) receive(peer string, id htip.ConnID, m *htip.Message) {
+	c, ok := d.conns[id]
+	if !ok {
+		return
+	}
+	if name, ok := d.owner(c.Conn); !ok || name != peer {
+		d.act([]htip.Action{htip.CloseConn{Conn: id}})
+		return
+	}
+	d.handle(peer, htip.Received{Conn: id, Msg: m})
+}
+
+// pace lets a burst of messages through, as a talk with all its rounds needs
+// it, and then a few a second.
+type pace struct {
+	credit int
+	last   time.Time
+}
+
+const (
+	paceBurst = 32
+	paceEvery = 250 * time.Millisecond
+)
+
+func (p *pace) wait(ctx context.Context) {
+	now := time.Now()
+	if p.last.IsZero() {
+		p.credit = paceBurst
+	} else {
+		p.credit = min(paceBurst, p.credit+int(now.Sub(p.last)/paceEvery))
+	}
+	p.last = now
+	if p.credit--; p.credit > 0 {
+		return
+	}
+	select {
+	case <-time.After(paceEvery):
+	case <-ctx.Done():
+	}
+}
+
+// lost tells the protocol why nothing more will come on a connection.
+func (d *Daemon) lost(peer string, id htip.ConnID, err error) {
+	var malformed *htip.MalformedError
+	var version htip.VersionError
+	switch {
+	case errors.As(err, &malformed), errors.As(err, &version):
+		d.log.Warn("junk on the control channel", "peer", peer, "err", err)
+		d.handle(peer, htip.Malformed{Conn: id, Talk: control.TalkOf(err), Err: err})
+	case errors.Is(err, control.ErrNotKnown):
+		d.handle(peer, htip.Closed{Conn: id, Reason: htip.ReasonUnauthorized, Text: err.Error() + ": add it there (htip key prints it)"})
+	default:
+		d.handle(peer, htip.Closed{Conn: id, Reason: htip.ReasonUnreachable, Text: err.Error()})
+	}
+	if c, ok := d.conns[id]; ok {
+		c.Close()
+		delete(d.conns, id)
+	}
+}

@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"htip/src/config"
+	"htip/src/datapath"
+	"htip/src/htip"
+)
+
+// lacks says what this router is missing for the configured protocols.
+func (d *Daemon) lacks() (out []string) {
+	for _, c := range d.caps {
+		if !slices.Contains(d.cfg.Main.Protocols, c.Protocol) {
+			continue
+		}
+		for _, m := range c.Missing {
+			out = append(out, fmt.Sprintf("%s is not possible: %s", c.Protocol, m))
+		}
+		out = append(out, c.Warnings...)
+	}
+	return out
+}
+
+// protocols are those that this router can do, in the configured order.
+func (d *Daemon) protocols() []htip.Protocol {
+	var out []htip.Protocol
+	for _, name := range d.cfg.Main.Protocols {
+		i := slices.IndexFunc(d.caps, func(c datapath.Capability) bool { return c.Protocol == name && c.Possible() })
+		if p := htip.ParseProtocol(name); p != 0 && i >= 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// setPeers tells all parts which homes are configured.
+func (d *Daemon) setPeers() {
+	if i := slices.IndexFunc(d.cfg.Peers, func(p config.Peer) bool { return bytes.Equal(p.Key[:], d.id.Public()) }); i >= 0 {
+		p := d.cfg.Peers[i]
+		d.problems = append(d.problems, config.Problem{
+			Severity: config.Error, Section: "peer " + p.Name, Option: "option key", Value: p.Key.String(), Want: "the key that htip key prints on the other router; this one is our own",
+		})
+		d.log.Warn("configuration", "err", d.problems[len(d.problems)-1])
+		d.cfg.Peers = slices.Delete(slices.Clone(d.cfg.Peers), i, i+1)
+	}
+	records := map[string]htip.Record{}
+	var peers []htip.Peer
+	keys := map[string]bool{}
+	for _, p := range d.cfg.Peers {
+		if !p.Enabled {
+			continue
+		}
+		if st, ok := d.state[p.Name]; ok && bytes.Equal(st.Key, p.Key[:]) {
+			records[p.Name] = st.Record
+		}
+		keys[string(p.Key[:])] = true
+		d.keys.Store(string(p.Key[:]), p.Name)
+		peers = append(peers, htip.Peer{
+			Name: p.Name, Domain: p.Domain, Key: p.Key[:], Auto: p.Auto || d.wanted(p.Name), Protocols: allowed(p),
+		})
+	}
+	d.keys.Range(func(k, _ any) bool {
+		if !keys[k.(string)] {
+			d.keys.Delete(k)
+		}
+		return true
+	})
+	d.act(d.gw.SetPeers(peers, records))
+	for id, c := range d.conns {
+		if name, ok := d.owner(c.Conn); !ok || name != c.peer {
+			d.act([]htip.Action{htip.CloseConn{Conn: id}})
+		}
+	}
+	for name := range d.progress {
+		if d.peer(name) == nil {
+			d.stopDial(name)
+			delete(d.progress, name)
+			delete(d.ended, name)
+			delete(d.asked, name)
+		}
+	}
+	d.setNames()
+	d.setDropIn()
+}
+
+// wanted tells whether somebody here asked for the tunnel to this very home.
+func (d *Daemon) wanted(peer string) bool {
+	st, p := d.state[peer], d.peer(peer)
+	return st.Wanted && p != nil && bytes.Equal(st.Key, p.Key[:])
+}
+
+// allowed are the protocols that may be used with a peer: an encrypted one
+// unless the user says otherwise.
+func allowed(p config.Peer) []htip.Protocol {
+	var out []htip.Protocol
+	for _, name := range []htip.Protocol{htip.WireGuard, htip.L2TPESP, htip.L2TP, htip.PPTP} {
+		if !name.Encrypted() && p.Encryption != config.EncryptionOff {
+			continue
+		}
+		if len(p.Protocols) > 0 && !slices.Contains(p.Protocols, name.String()) {
+			continue
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+// adopt takes tunnels over that stand from a former process. The kernel is
+// asked, not the file: what does not run exactly as it was wanted is started
+// afresh and negotiated anew.
+func (d *Daemon) adopt(ctx context.Context) {
+	t, err := readTable(filepath.Join(d.opt.RunDir, tunnelsFile))
+	var left map[string]*tunnel
+	if err == nil {
+		left, err = decodeTunnels(t)
+	}
+	if err != nil {
+		d.log.Warn("tunnels of a former process can't be taken over", "err", err)
+	}
+	w := datapath.Wanted{Known: d.gw.Known()}
+	for name, t := range left {
+		p := d.peer(name)
+		if p == nil || t.Since == 0 || !bytes.Equal(t.Key, p.Key[:]) || !slices.Contains(allowed(*p), t.Entry.Protocol) {
+			delete(left, name) // another home by now, or no longer allowed
+			continue
+		}
+		w.Tunnels = append(w.Tunnels, t.path())
+		for _, s := range htip.Substitutes(t.Entry.Theirs) {
+			if !slices.Contains(w.Known, s) {
+				w.Known = append(w.Known, s)
+			}
+		}
+	}
+	if len(w.Tunnels) == 0 {
+		return
+	}
+	report, err := d.path.Apply(ctx, w)
+	if err != nil {
+		d.log.Error("tunnels of a former process can't be taken over", "err", err)
+		return
+	}
+	for name, t := range left {
+		st, err := d.path.Status(device(name))
+		if err != nil || report.Errors[device(name)] != nil || st.State != datapath.Up {
+			d.log.Info("tunnel of a former process is down", "peer", name)
+			continue
+		}
+		t.started, t.link, t.linked = true, true, true
+		d.tunnels[name] = t
+		d.log.Info("tunnel taken over", "peer", name, "device", device(name), "changes", fmt.Sprint(report.Changes))
+		d.act(d.gw.Adopt(t.Entry))
+	}
+	d.setNames()
+}
+
+// connectWanted starts the tunnels that shall be up without being asked.
+func (d *Daemon) connectWanted() {
+	for _, p := range d.cfg.Peers {
+		if p.Enabled && p.Domain != "" && (p.Auto || d.wanted(p.Name)) && d.tunnels[p.Name] == nil && !d.ended[p.Name] {
+			d.handle(p.Name, htip.Connect{})
+		}
+	}
+}
+
+func (d *Daemon) peer(name string) *config.Peer {
+	for i := range d.cfg.Peers {
+		if d.cfg.Peers[i].Name == name && d.cfg.Peers[i].Enabled {
+			return &d.cfg.Peers[i]
+		}
+	}
+	return nil
+}
+
+// device is the name of the tunnel to a peer: at most ten characters of the
+// peer's name, or five and a hash when it is longer.
+func device(peer string) string {
+	const room = 10
+	if len(peer) <= room {
+		return datapath.DevicePrefix + peer
+	}
+	sum := uint32(2166136261) // FNV-1a
+	for i := range len(peer) {
+		sum = (sum ^ uint32(peer[i])) * 16777619
+	}
+	return fmt.Sprintf("%s%s%05x", datapath.DevicePrefix, peer[:room-5], sum&0xfffff)
+}
