@@ -385,4 +385,3 @@ func (d *Daemon) stop(cancel context.CancelCauseFunc) {
 	}
 	d.log.Info("stopped")
 }
-
