@@ -367,17 +367,24 @@ func (d *Daemon) publish(peer string, p Progress) {
 	}
 	d.log.Info("tunnel", args...)
 	d.notify(peer, p)
-	if p.ended() && d.trim == nil {
-		// Handshakes leave garbage behind; the router has better use for it.
-		d.trim = time.AfterFunc(trimAfter, func() {
-			trim()
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			d.log.Debug("memory", "heap", m.HeapAlloc, "spans", m.HeapInuse, "stacks", m.StackInuse, "runtime", m.MSpanSys+m.MCacheSys+m.BuckHashSys+m.GCSys+m.OtherSys,
-				"released", m.HeapReleased, "sys", m.Sys, "goroutines", runtime.NumGoroutine())
-			d.post(func() { d.trim = nil })
-		})
+	if p.ended() {
+		d.trimSoon()
 	}
+}
+
+// trimSoon gives memory back a moment from now: handshakes and looks at the
+// kernel leave garbage behind, and the router has better use for it.
+func (d *Daemon) trimSoon() {
+	if d.trim != nil {
+		d.trim.Stop()
+	}
+	d.trim = time.AfterFunc(trimAfter, func() {
+		trim()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		d.log.Debug("memory", "heap", m.HeapAlloc, "spans", m.HeapInuse, "stacks", m.StackInuse,
+			"released", m.HeapReleased, "sys", m.Sys, "goroutines", runtime.NumGoroutine())
+	})
 }
 
 // ended tells whether nothing more comes after this step.

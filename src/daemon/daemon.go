@@ -325,6 +325,7 @@ func (d *Daemon) recheck(ctx context.Context) error {
 			return nil
 		case <-t.C:
 			d.kick()
+			d.post(d.trimSoon)
 		}
 	}
 }

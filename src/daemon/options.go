@@ -70,7 +70,7 @@ const (
 	probeInterval = 300 * time.Millisecond
 	probeLimit    = 2 * time.Second
 	hostsLimit    = 8 * time.Second
-	trimAfter     = 3 * time.Second // from the end of an attempt to giving its memory back
+	trimAfter     = 5 * time.Second // from the end of an attempt to giving its memory back
 	recheckEvery  = time.Minute     // somebody may have flushed our rules
 
 	maxConns    = 3                // control connections of one peer
