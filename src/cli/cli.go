@@ -189,14 +189,12 @@ func (c *command) want(lo, hi int) error {
 
 // call calls the daemon and turns what ubus says into sentences.
 func (c *command) call(ctx context.Context, b bus, method string, args ubus.Table) (ubus.Table, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	t, err := b.Call(ctx, daemon.ObjectName, method, args)
+	t, err := try(ctx, b, method, args)
 	switch {
 	case err == nil:
 	case errors.Is(err, ubus.ErrNotFound) && args != nil:
 		// Either the object is missing or the peer: a call without a peer tells.
-		if _, e := b.Call(ctx, daemon.ObjectName, "key", nil); e == nil {
+		if _, e := try(ctx, b, "key", nil); e == nil {
 			peer, _ := args.GetString("peer")
 			return nil, failf(ExitUnknown, "no peer %q is configured; htip peers lists them", peer)
 		}
@@ -212,6 +210,30 @@ func (c *command) call(ctx context.Context, b bus, method string, args ubus.Tabl
 		return t, failf(ExitFailed, "%s", text)
 	}
 	return t, nil
+}
+
+const (
+	callTries = 3
+	callLimit = 4 * time.Second // of one try; hosts may take longer, it asks other homes
+)
+
+// try calls the daemon, again when nothing comes back: a daemon that is being
+// restarted takes calls with it, and ubusd does not tell. All methods may be
+// called twice.
+func try(ctx context.Context, b bus, method string, args ubus.Table) (t ubus.Table, err error) {
+	for i := range callTries {
+		limit := callLimit * time.Duration(1+i)
+		if method == "hosts" {
+			limit += 8 * time.Second
+		}
+		one, cancel := context.WithTimeout(ctx, limit)
+		t, err = b.Call(one, daemon.ObjectName, method, args)
+		cancel()
+		if !errors.Is(err, ubus.ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+	}
+	return t, err
 }
 
 // peerArg is the argument table of the command's peer, nil without one.
