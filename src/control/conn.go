@@ -23,18 +23,16 @@ const (
 
 // Conn is a control connection to a peer whose key has been proven.
 type Conn struct {
-	tls   *tls.Conn
-	key   []byte
-	queue chan []byte
-	once  sync.Once
-	done  chan struct{}
+	tls *tls.Conn
+	key []byte
+
+	mu      sync.Mutex
+	queue   [][]byte // waiting to be sent
+	writing bool     // write runs; a connection is silent nearly always, and a goroutine costs more than its queue
+	closing bool     // what is queued still leaves, nothing more is taken
 }
 
-func newConn(c *tls.Conn, key []byte) *Conn {
-	conn := &Conn{tls: c, key: key, queue: make(chan []byte, queueLength), done: make(chan struct{})}
-	go conn.write()
-	return conn
-}
+func newConn(c *tls.Conn, key []byte) *Conn { return &Conn{tls: c, key: key} }
 
 // Dial opens a control connection to the gateway at addr and proves that it
 // owns the key. Errors: *WrongKeyError, or what the network said.
@@ -142,41 +140,54 @@ func (c *Conn) Send(m *htip.Message) error {
 
 // SendRaw is Send for octets that are, or for a test are not, a message.
 func (c *Conn) SendRaw(b []byte) error {
-	select {
-	case <-c.done:
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closing:
 		return net.ErrClosed
-	default:
-	}
-	select {
-	case c.queue <- b:
-		return nil
-	default:
-		c.tls.Close()
+	case len(c.queue) == queueLength:
+		c.abandon()
 		return errors.New("the other gateway does not take our messages")
+	}
+	c.queue = append(c.queue, b)
+	c.wake()
+	return nil
+}
+
+// wake lets write run; mu is held.
+func (c *Conn) wake() {
+	if !c.writing {
+		c.writing = true
+		go c.write()
 	}
 }
 
+// abandon closes the connection without sending what is queued; mu is held.
+// The connection itself is closed by write, because that may take a while.
+func (c *Conn) abandon() {
+	c.closing, c.queue = true, nil
+	c.tls.NetConn().Close() // a write that hangs ends now
+	c.wake()
+}
+
 func (c *Conn) write() {
-	for {
-		select {
-		case b := <-c.queue:
-			if c.writeOne(b) != nil {
-				c.tls.Close()
-				return
-			}
-		case <-c.done:
-			for {
-				select {
-				case b := <-c.queue:
-					if c.writeOne(b) == nil {
-						continue
-					}
-				default:
-				}
-				c.tls.Close()
-				return
-			}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) > 0 {
+		b := c.queue[0]
+		c.queue = c.queue[1:]
+		c.mu.Unlock()
+		err := c.writeOne(b)
+		c.mu.Lock()
+		if err != nil {
+			c.abandon()
 		}
+	}
+	c.queue, c.writing = nil, false
+	if c.closing {
+		c.mu.Unlock()
+		c.tls.Close()
+		c.mu.Lock()
 	}
 }
 
@@ -187,4 +198,11 @@ func (c *Conn) writeOne(b []byte) error {
 }
 
 // Close closes the connection after what was queued has left.
-func (c *Conn) Close() { c.once.Do(func() { close(c.done) }) }
+func (c *Conn) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.closing = true
+		c.wake()
+	}
+}

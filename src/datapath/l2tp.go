@@ -34,9 +34,10 @@ type l2tp struct {
 	plugins string // pattern of pppd's L2TP plugin
 	varRun  string // where pppd leaves <device>.pid
 	proc    processes
-	spawn   func(path string, args []string, logfile string) (int, <-chan struct{}, error)
 	kernel  func(ctx context.Context) error // nil: this kernel has L2TP
 	user    bool                            // user space will do
+
+	children children
 
 	mu    sync.Mutex
 	gates map[string]context.CancelFunc
@@ -205,7 +206,7 @@ func (l *l2tp) start(ctx context.Context, t Tunnel) error {
 	if err != nil {
 		return permanent("xl2tpd is not installed (package xl2tpd): %w", err)
 	}
-	_, done, err := l.spawn(xl2tpd, []string{
+	pid, err := l.children.start(xl2tpd, []string{
 		"-D",
 		"-c", filepath.Join(dir, fileConfig),
 		"-s", filepath.Join(dir, fileSecrets),
@@ -215,7 +216,7 @@ func (l *l2tp) start(ctx context.Context, t Tunnel) error {
 	if err != nil {
 		return fmt.Errorf("start xl2tpd: %w", err)
 	}
-	if err := l.awaitReady(ctx, t, done); err != nil {
+	if err := l.awaitReady(ctx, t, pid); err != nil {
 		return errors.Join(err, l.end(context.WithoutCancel(ctx), t.Device))
 	}
 	return nil
@@ -223,7 +224,7 @@ func (l *l2tp) start(ctx context.Context, t Tunnel) error {
 
 // awaitReady returns when xl2tpd reads its control pipe, which it opens after
 // it has bound its UDP port, and the port is there.
-func (l *l2tp) awaitReady(ctx context.Context, t Tunnel, done <-chan struct{}) error {
+func (l *l2tp) awaitReady(ctx context.Context, t Tunnel, pid int) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
@@ -240,9 +241,10 @@ func (l *l2tp) awaitReady(ctx context.Context, t Tunnel, done <-chan struct{}) e
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-done:
+		if l.children.reap(pid) {
 			return fmt.Errorf("xl2tpd ended at once: %s", l.lastWords(t))
+		}
+		select {
 		case <-ctx.Done():
 			return fmt.Errorf("xl2tpd is not ready after %s: %w (%s)", startTimeout, err, l.lastWords(t))
 		case <-time.After(20 * time.Millisecond):
@@ -276,6 +278,7 @@ func (l *l2tp) readLog(device string) (string, error) {
 // end asks pppd first: the peer's then ends in the same tenth of a second, and
 // xl2tpd tells the rest. Killing xl2tpd first would leave pppd behind.
 func (l *l2tp) end(ctx context.Context, device string) error {
+	defer l.children.reap(0)
 	l.closeGate(device)
 	if _, err := l.proc.stop(ctx, endPatience, func() ([]int, error) { return l.ppps(device) }); err != nil {
 		return fmt.Errorf("end pppd of %s: %w", device, err)
@@ -331,6 +334,7 @@ func (l *l2tp) sweep() error {
 
 func (l *l2tp) state(t Tunnel) (driverState, error) {
 	var s driverState
+	l.children.reap(0)
 	daemons, err := l.daemon(t.Device)
 	if err != nil {
 		return s, err

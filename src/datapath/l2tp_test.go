@@ -90,9 +90,9 @@ func newL2TP(t *testing.T, mode string) *l2tp {
 	}
 	l := &l2tp{
 		runDir: filepath.Join(dir, "run"), xl2tpd: exe, pppd: exe, plugins: exe, varRun: dir,
-		proc:  processes{proc: "/proc", kill: syscall.Kill},
-		spawn: startDetached, kernel: func(context.Context) error { return nil },
-		gates: map[string]context.CancelFunc{},
+		proc:   processes{proc: "/proc", kill: syscall.Kill},
+		kernel: func(context.Context) error { return nil },
+		gates:  map[string]context.CancelFunc{},
 	}
 	t.Cleanup(func() {
 		devices, err := l.held()

@@ -105,7 +105,6 @@ func New(o Options) *Manager {
 			plugins: o.Plugins,
 			varRun:  o.VarRun,
 			proc:    processes{proc: o.Proc, kill: syscall.Kill},
-			spawn:   startDetached,
 			kernel:  loadedL2TP(kernelL2TP, o.run, o.Modprobe),
 			user:    o.UserSpace,
 			gates:   map[string]context.CancelFunc{},

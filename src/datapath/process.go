@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -167,29 +168,49 @@ func hasPair(argv []string, a, b string) bool {
 	return false
 }
 
-// startDetached starts a program that lives on when we die: own session, no
-// pipe to us. The channel is closed when it ends, should that happen in our
-// lifetime.
-func startDetached(path string, args []string, logfile string) (int, <-chan struct{}, error) {
+// children are programs that live on when we die: own session, no pipe to us.
+// Those that end in our lifetime are reaped by whoever looks next. Waiting for
+// one would hold a thread for as long as it lives, which costs 40 kB a tunnel.
+type children struct {
+	mu   sync.Mutex
+	pids []int
+}
+
+// start starts a program, its output appended to a new logfile.
+func (c *children) start(path string, args []string, logfile string) (int, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
 	log, err := os.OpenFile(logfile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return 0, nil, err
+	p, err := os.StartProcess(path, append([]string{path}, args...), &os.ProcAttr{
+		Dir: "/", Env: append(os.Environ(), "LC_ALL=C"), Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, err
 	}
-	done := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // only reaps; how it ended stands in its log
-		close(done)
-	}()
-	return cmd.Process.Pid, done, nil
+	pid := p.Pid
+	c.mu.Lock()
+	c.pids = append(c.pids, pid)
+	c.mu.Unlock()
+	return pid, p.Release()
+}
+
+// reap lets go of those that have ended and tells whether pid is not among
+// those that run.
+func (c *children) reap(pid int) (ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pids = slices.DeleteFunc(c.pids, func(pid int) bool {
+		got, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+		return got == pid || errors.Is(err, syscall.ECHILD) // somebody else's by now
+	})
+	return !slices.Contains(c.pids, pid)
 }
 
 // runner runs a program to its end. The default is run; tests count and fake.

@@ -118,17 +118,19 @@ func TestStopInsists(t *testing.T) {
 	}
 }
 
-// What is started must not be ended by our end, nor wait for it.
-func TestStartDetached(t *testing.T) {
+// What is started must not be ended by our end, nor wait for it, nor stay
+// behind as a zombie, nor hold a thread of ours.
+func TestChildren(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
-	pid, done, err := startDetached("/bin/sh", []string{"-c", "echo out; echo err >&2; ps -o sid= -p $$ 2>/dev/null || echo $$"}, log)
+	var c children
+	pid, err := c.start("/bin/sh", []string{"-c", "echo out; echo err >&2; ps -o sid= -p $$ 2>/dev/null || echo $$"}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("does not end")
+	for end := time.Now().Add(10 * time.Second); !c.reap(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("does not end")
+		}
 	}
 	b, err := os.ReadFile(log)
 	if err != nil || !strings.HasPrefix(string(b), "out\nerr\n") || !strings.Contains(string(b), strconv.Itoa(pid)) {
@@ -137,7 +139,43 @@ func TestStartDetached(t *testing.T) {
 	if info, err := os.Stat(log); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if _, _, err := startDetached("/no/such/program", nil, log); err == nil {
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d is still there: %v", pid, err)
+	}
+	if _, err := c.start("/no/such/program", nil, log); err == nil {
 		t.Error("started nothing")
+	}
+
+	threads := func() int {
+		d, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(d)
+	}
+	before := threads()
+	var pids []int
+	for range 30 {
+		pid, err := c.start("/bin/sleep", []string{"60"}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	if now := threads(); now > before+10 {
+		t.Errorf("%d threads, %d before 30 programs ran", now, before)
+	}
+	for _, pid := range pids {
+		if c.reap(pid) {
+			t.Errorf("%d has ended", pid)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); len(c.pids) > 0; time.Sleep(5 * time.Millisecond) {
+		if c.reap(0); time.Now().After(end) {
+			t.Fatalf("%d programs are not reaped", len(c.pids))
+		}
 	}
 }

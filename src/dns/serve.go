@@ -76,11 +76,11 @@ func (s *server) run(ctx context.Context) {
 	defer cancel()
 	defer context.AfterFunc(ctx, s.close)()
 	var wg sync.WaitGroup
-	wg.Go(func() { s.serveUDP(ctx, &wg) })
 	wg.Go(func() {
 		s.serveTCP(ctx, &wg)
 		cancel() // the sockets are closed: nobody hears an answer any more
 	})
+	s.serveUDP(ctx, &wg)
 	wg.Wait()
 }
 

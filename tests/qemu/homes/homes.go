@@ -176,10 +176,17 @@ type Fataler interface {
 	Fatal(args ...any)
 }
 
-// Reconfigure writes /etc/config/htip and waits until the daemon has looked at
-// it.
+// Reconfigure is Configure for tests.
 func (h *Home) Reconfigure(ctx context.Context, t Fataler, config string) {
 	t.Helper()
+	if err := h.Configure(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Configure writes /etc/config/htip and waits until the daemon has looked at
+// it.
+func (h *Home) Configure(ctx context.Context, config string) error {
 	const seen = "grep -cE 'configuration (taken|not taken) over' /var/log/htipd.log"
 	before, err := h.Router.Run(ctx, seen)
 	if err == nil {
@@ -189,8 +196,9 @@ func (h *Home) Reconfigure(ctx context.Context, t Fataler, config string) {
 		_, err = h.Router.Check(ctx, fmt.Sprintf("kill -HUP $(pidof htipd); n=0; while [ $(%s) = %s ]; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done", seen, strings.TrimSpace(before.Output)))
 	}
 	if err != nil {
-		t.Fatal(fmt.Errorf("configuring %s: %w\n%s", h.Name, err, h.Log()))
+		return fmt.Errorf("configuring %s: %w\n%s", h.Name, err, h.Log())
 	}
+	return nil
 }
 
 // Log is what the daemon has said.

@@ -1,10 +1,11 @@
 // Command rss measures how much memory the daemon takes on a MIPS router, with
-// no tunnel and then with ever more, and holds it against the budgets of the
-// design.
+// no tunnel, with ever more of them, and with more homes configured, and holds
+// it against the budgets of the design.
 package main
 
 import (
 	"context"
+	"encoding/base64"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -23,7 +24,15 @@ const (
 	budgetTunnels  = 8
 	budgetResident = 10 << 10
 	budgetAnon     = 4 << 10
+
+	// For each further home in the configuration, measured with that many.
+	budgetPeer   = 25
+	furtherPeers = 100
 )
+
+// rest is how long a router is left alone before it is measured: what setting
+// up has left behind is given back by then.
+const rest = 70 * time.Second
 
 func main() {
 	tunnels := flag.Int("tunnels", budgetTunnels, "how many other homes to boot")
@@ -60,10 +69,11 @@ func run(ctx context.Context, n int) (err error) {
 	fmt.Printf("%8s %10s %10s\n", "tunnels", "resident", "anonymous")
 	var samples []sample
 	for i := 0; ; i++ {
-		if i == n {
-			time.Sleep(time.Minute) // the steady state: what setting up has left is given back by then
+		if i <= 1 || i == n {
+			time.Sleep(rest)
+		} else {
+			time.Sleep(10 * time.Second)
 		}
-		time.Sleep(10 * time.Second)
 		s, err := measure(ctx, hs[0].Router)
 		if err != nil {
 			return err
@@ -77,18 +87,40 @@ func run(ctx context.Context, n int) (err error) {
 			return err
 		}
 	}
-	// The first tunnel costs more than the others: what is set up once.
 	last := samples[len(samples)-1]
-	if rest := budgetTunnels - n; rest > 0 && n > 1 {
-		last.resident += max(0, last.resident-samples[1].resident) / (n - 1) * rest
-		last.anon += max(0, last.anon-samples[1].anon) / (n - 1) * rest
-		fmt.Printf("%8d %10d %10d  (by the slope)\n", budgetTunnels, last.resident, last.anon)
+	if n > 1 { // the first tunnel costs more than the others: what is set up once
+		fmt.Printf("each tunnel after the first: %d kB anonymous\n", (last.anon-samples[1].anon)/(n-1))
 	}
+	further, err := measurePeers(ctx, hs, last)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("each further home configured: %.1f kB anonymous, %.1f kB resident (budget %d)\n", further.anon, further.resident, budgetPeer)
 	fmt.Printf("%8s %10d %10d\n", "budget", budgetResident, budgetAnon)
-	if last.resident > budgetResident || last.anon > budgetAnon {
+	if last.resident > budgetResident || last.anon > budgetAnon || further.anon > budgetPeer {
 		return fmt.Errorf("above the budget")
 	}
 	return nil
+}
+
+// measurePeers gives the first home many more peers and tells what each costs,
+// in kB.
+func measurePeers(ctx context.Context, hs []*homes.Home, before sample) (each struct{ resident, anon float64 }, err error) {
+	var b strings.Builder
+	b.WriteString(hs[0].Config(hs...))
+	for i := range furtherPeers {
+		var key [32]byte
+		key[0], key[1] = 1, byte(i)
+		fmt.Fprintf(&b, "config peer 'friend%d'\n\toption domain 'friend%d.example.net'\n\toption key '%s'\n\n", i, i, base64.StdEncoding.EncodeToString(key[:]))
+	}
+	if err := hs[0].Configure(ctx, b.String()); err != nil {
+		return each, err
+	}
+	time.Sleep(rest)
+	after, err := measure(ctx, hs[0].Router)
+	each.resident = float64(after.resident-before.resident) / furtherPeers
+	each.anon = float64(after.anon-before.anon) / furtherPeers
+	return each, err
 }
 
 func lanOf(i int) lab.LAN {
