@@ -325,8 +325,9 @@ func (d *Daemon) progressed(a htip.Progress) {
 		if a.Retry == 0 {
 			delete(d.asked, a.Peer)
 		}
-		if a.Reason == htip.ReasonUser { // ended at either end on purpose: it does not come back by itself
+		if a.Reason == htip.ReasonUser { // ended at either end on purpose: neither by itself nor by a name does it come back
 			d.forget(a.Peer)
+			d.ended[a.Peer] = true
 		}
 		if known := fmt.Sprint(d.gw.Known()); known != d.guarded {
 			d.guarded = known

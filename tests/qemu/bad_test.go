@@ -106,7 +106,7 @@ func TestBadInput(t *testing.T) {
 		t.Fatal(nas, err)
 	}
 	lost := make(chan error, 1)
-	go func() { lost <- a.Host.Ping(ctx, nas[0], 56, 100) }() // 20 s
+	go func() { lost <- a.Host.Ping(ctx, nas[0], 56, 200) }() // 40 s
 
 	t.Run("junk on the port", func(t *testing.T) {
 		for i := range 50 {
@@ -116,6 +116,17 @@ func TestBadInput(t *testing.T) {
 	t.Run("ubus restarts", func(t *testing.T) {
 		b.Router.MustRun(ctx, "kill -9 $(pidof ubusd); rm -f /var/run/ubus/ubus.sock; setsid ubusd -s /var/run/ubus/ubus.sock >/dev/null 2>&1 </dev/null &")
 		b.Router.MustRun(ctx, "n=0; until htip status >/dev/null; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done")
+	})
+	t.Run("junk on ubus", func(t *testing.T) {
+		before := b.Router.MustRun(ctx, "pidof htipd; grep -c 'changed' /var/log/htipd.log")
+		t.Log(b.Router.MustRun(ctx, "ubusjunk -n 300 call htip"))
+		b.Router.MustRun(ctx, "htip status") // it still answers
+		t.Log(b.Router.MustRun(ctx, "kill $(pidof ubusd); rm -f /var/run/ubus/ubus.sock; ubusjunk -n 20 -limit 30s serve"))
+		b.Router.MustRun(ctx, "rm -f /var/run/ubus/ubus.sock; setsid ubusd -s /var/run/ubus/ubus.sock >/dev/null 2>&1 </dev/null &")
+		b.Router.MustRun(ctx, "n=0; until htip status >/dev/null; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done")
+		if after := b.Router.MustRun(ctx, "pidof htipd; grep -c 'changed' /var/log/htipd.log"); after != before {
+			t.Errorf("process and changes of the kernel: before %q, after %q", before, after)
+		}
 	})
 	t.Run("bad configuration", func(t *testing.T) {
 		b.Reconfigure(ctx, t, good[b]+"config peer 'mallory'\n\toption domain 'mallory.example.org'\n\toption key 'it'\\''s no key'\n")

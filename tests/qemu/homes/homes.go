@@ -99,7 +99,7 @@ func programs(ctx context.Context) (map[string]lab.File, error) {
 	files := map[string]lab.File{
 		"/usr/sbin/htipd": {Mode: os.ModeSymlink | 0o777, Data: []byte("/usr/bin/htip")},
 	}
-	for path, pkg := range map[string]string{"/usr/bin/htip": "htip/src/cmd/htip", "/sbin/ubusd": "htip/tests/ubusd/cmd/ubusd"} {
+	for path, pkg := range map[string]string{"/usr/bin/htip": "htip/src/cmd/htip", "/sbin/ubusd": "htip/tests/ubusd/cmd/ubusd", "/sbin/ubusjunk": "htip/tests/ubusd/cmd/ubusjunk"} {
 		bin, err := lab.GoBuild(ctx, pkg, lab.Mipsel)
 		if err != nil {
 			return nil, err
