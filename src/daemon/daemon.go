@@ -56,7 +56,7 @@ type Daemon struct {
 	progress map[string]Progress
 	dials    map[string]*dialing
 	started  time.Time
-	ended    map[string]bool            // peers whose tunnel a user has ended: names don't bring it up
+	ended    map[string]bool            // peers whose tunnel a user of either home has ended: names don't bring it up
 	asked    map[string]bool            // peers that a user wants connected, until they are
 	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
 	guarded  string                     // substitutes that were guarded when last looked at
