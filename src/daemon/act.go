@@ -293,7 +293,7 @@ func (d *Daemon) remember(peer string, change func(*homeState)) {
 		st = homeState{Key: p.Key[:]}
 	}
 	change(&st)
-	if st.Wanted == old.Wanted && st.Record.Equal(old.Record) && slices.Equal(st.Key, old.Key) {
+	if st.Wanted == old.Wanted && st.Ended == old.Ended && st.Record.Equal(old.Record) && slices.Equal(st.Key, old.Key) {
 		return
 	}
 	d.state[peer] = st
@@ -315,7 +315,7 @@ func (d *Daemon) progressed(a htip.Progress) {
 				d.remember(a.Peer, func(st *homeState) { st.Wanted = true })
 				d.gw.SetAuto(a.Peer, true)
 			}
-			delete(d.ended, a.Peer)
+			d.begun(a.Peer)
 			d.tunnelsChanged()
 		}
 	case htip.StepReady:
@@ -327,7 +327,7 @@ func (d *Daemon) progressed(a htip.Progress) {
 		}
 		if a.Reason == htip.ReasonUser { // ended at either end on purpose: neither by itself nor by a name does it come back
 			d.forget(a.Peer)
-			d.ended[a.Peer] = true
+			d.ended[a.Peer] = true // in memory only: a friend must not wear our flash out
 		}
 		if known := fmt.Sprint(d.gw.Known()); known != d.guarded {
 			d.guarded = known
@@ -335,6 +335,17 @@ func (d *Daemon) progressed(a htip.Progress) {
 		}
 	}
 	d.publish(a.Peer, Progress{Step: a.Step.String(), Reason: a.Reason, Text: a.Text, Retry: a.Retry})
+}
+
+// isEnded tells whether a user of either home has ended the tunnel for now.
+func (d *Daemon) isEnded(peer string) bool { return d.ended[peer] || d.known(peer).Ended }
+
+// begun: the tunnel is wanted again.
+func (d *Daemon) begun(peer string) {
+	delete(d.ended, peer)
+	if d.known(peer).Ended {
+		d.remember(peer, func(st *homeState) { st.Ended = false })
+	}
 }
 
 func (d *Daemon) forget(peer string) {

@@ -96,7 +96,7 @@ func (d *Daemon) busConnect(r *ubus.Request) (ubus.Table, error) {
 	if err := d.canConnect(p); err != nil {
 		return ubus.Table{ubus.F("peer", p.Name), ubus.F("error", err.Error())}, nil
 	}
-	delete(d.ended, p.Name)
+	d.begun(p.Name)
 	if d.stateOf(p.Name).State == htip.Up {
 		d.remember(p.Name, func(st *homeState) { st.Wanted = true })
 		d.gw.SetAuto(p.Name, true)
@@ -130,6 +130,7 @@ func (d *Daemon) busDisconnect(r *ubus.Request) (ubus.Table, error) {
 	was := d.stateOf(p.Name).State
 	d.ended[p.Name] = true
 	delete(d.asked, p.Name)
+	d.remember(p.Name, func(st *homeState) { st.Wanted, st.Ended = false, true })
 	d.forget(p.Name)
 	d.handle(p.Name, htip.Disconnect{Reason: htip.ReasonUser})
 	return ubus.Table{ubus.F("peer", p.Name), ubus.F("was", was.String())}, nil
@@ -145,7 +146,7 @@ func (d *Daemon) connectWait(ctx context.Context, peer string) error {
 		case p == nil:
 			done <- fmt.Errorf("no peer %s", peer)
 			return
-		case d.ended[peer]:
+		case d.isEnded(peer):
 			done <- errors.New("a user has ended this tunnel")
 			return
 		}

@@ -89,9 +89,15 @@ func (d *Daemon) setPeers() {
 }
 
 // wanted tells whether somebody here asked for the tunnel to this very home.
-func (d *Daemon) wanted(peer string) bool {
+func (d *Daemon) wanted(peer string) bool { return d.known(peer).Wanted }
+
+// known is what is remembered of the very home that the peer is now.
+func (d *Daemon) known(peer string) homeState {
 	st, p := d.state[peer], d.peer(peer)
-	return st.Wanted && p != nil && bytes.Equal(st.Key, p.Key[:])
+	if p == nil || !bytes.Equal(st.Key, p.Key[:]) {
+		return homeState{}
+	}
+	return st
 }
 
 // allowed are the protocols that may be used with a peer: an encrypted one

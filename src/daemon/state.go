@@ -33,6 +33,7 @@ type homeState struct {
 	Key    []byte      // whose substitutes these are: a new key under an old name is another home
 	Record htip.Record // substitutes of the last tunnel
 	Wanted bool        // somebody here asked for the tunnel: it comes back after a reboot
+	Ended  bool        // somebody here ended it: after a reboot, too, no name brings it up
 }
 
 // tunnel is a line of the connection table with what its VPN programs need.
@@ -95,7 +96,7 @@ func encodeState(homes map[string]homeState) ubus.Table {
 	for _, name := range sorted(homes) {
 		h := homes[name]
 		t = append(t, ubus.F(name, ubus.Table{
-			ubus.F("key", control.EncodeKey(h.Key)), ubus.F("own", mappings(h.Record.Own)), ubus.F("theirs", mappings(h.Record.Theirs)), ubus.F("wanted", h.Wanted),
+			ubus.F("key", control.EncodeKey(h.Key)), ubus.F("own", mappings(h.Record.Own)), ubus.F("theirs", mappings(h.Record.Theirs)), ubus.F("wanted", h.Wanted), ubus.F("ended", h.Ended),
 		}))
 	}
 	return t
@@ -109,6 +110,7 @@ func decodeState(t ubus.Table) (map[string]homeState, error) {
 		r := reader{t: row}
 		h := homeState{Key: r.bytes("key"), Record: htip.Record{Own: r.mappings("own"), Theirs: r.mappings("theirs")}}
 		h.Wanted, _ = row.GetBool("wanted")
+		h.Ended, _ = row.GetBool("ended")
 		if len(h.Key) != control.KeySize {
 			r.fail("key", "no public key")
 		}

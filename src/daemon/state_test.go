@@ -54,7 +54,7 @@ func TestTunnelsSurvive(t *testing.T) {
 
 func TestStateSurvives(t *testing.T) {
 	want := map[string]homeState{
-		"bob":   {Key: make([]byte, 32), Record: htip.Record{Own: sample()["bob"].Entry.Own, Theirs: sample()["bob"].Entry.Theirs}, Wanted: true},
+		"bob":   {Key: make([]byte, 32), Record: htip.Record{Own: sample()["bob"].Entry.Own, Theirs: sample()["bob"].Entry.Theirs}, Wanted: true, Ended: true},
 		"carol": {Key: []byte(strings.Repeat("k", 32))},
 	}
 	got, err := decodeState(through(t, encodeState(want)))

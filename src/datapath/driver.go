@@ -18,11 +18,13 @@ type driver interface {
 	// held lists the devices of which anything of this driver exists:
 	// processes, files, links.
 	held() ([]string, error)
-	// runs tells whether the tunnel exists and has exactly these settings.
+	// runs tells whether the tunnel exists and has exactly these settings, or
+	// only listens so far and adopt can give it the rest.
 	runs(t Tunnel) (bool, error)
-	// adopt is called for tunnels that run, after each comparison; it restores
-	// what a former life of the daemon did in memory.
-	adopt(t Tunnel)
+	// adopt is called for tunnels that run, after each comparison and once the
+	// rules are right; it restores what a former life of the daemon did in
+	// memory, and lets a server that only listened take its call.
+	adopt(t Tunnel) error
 	// start makes the tunnel. For a server it returns when clients can call.
 	start(ctx context.Context, t Tunnel) error
 	// end removes everything of the device; nothing being there is success.

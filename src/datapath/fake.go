@@ -3,6 +3,7 @@ package datapath
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -42,7 +43,7 @@ func (f *Fake) Apply(ctx context.Context, w Wanted) (Report, error) {
 		f.status = map[string]Status{}
 	}
 	for _, old := range f.wanted.Tunnels {
-		if now, ok := good.find(old.Device); !ok || !sameTunnel(old, now) {
+		if now, ok := good.find(old.Device); !ok || !sameTunnel(old, now) && !completes(now, old) {
 			delete(f.status, old.Device)
 			r.changed("tunnel %s ended", old.Device)
 		}
@@ -64,6 +65,12 @@ func (f *Fake) Apply(ctx context.Context, w Wanted) (Report, error) {
 		return ask(w)
 	}
 	return r, ctx.Err()
+}
+
+// completes tells whether now is old, which only listened, with the rest.
+func completes(now, old Tunnel) bool {
+	now.LocalAddr, now.PeerAddr, now.Own, now.Peer = netip.Addr{}, netip.Addr{}, nil, nil
+	return old.listening() && sameTunnel(old, now)
 }
 
 func sameTunnel(a, b Tunnel) bool {

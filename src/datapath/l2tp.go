@@ -128,6 +128,9 @@ func (l *l2tp) runs(t Tunnel) (bool, error) {
 	for name, want := range l2tpFiles(t, dir) {
 		have, err := os.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
+			if name == fileOptions && t.Server {
+				continue // it only listens until now
+			}
 			return false, nil
 		}
 		if err != nil {
@@ -137,23 +140,47 @@ func (l *l2tp) runs(t Tunnel) (bool, error) {
 			return false, nil
 		}
 	}
+	if t.listening() { // one whose call has its addresses already can't take them back
+		if _, err := os.Stat(filepath.Join(dir, fileOptions)); !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
 	pids, err := l.daemon(t.Device)
 	return len(pids) == 1, err
 }
 
-func (l *l2tp) adopt(t Tunnel) {
-	if !t.Server {
-		return
+// adopt opens the gate of a server whose addresses are known; until then its
+// pppd waits there.
+func (l *l2tp) adopt(t Tunnel) error {
+	if !t.Server || t.listening() {
+		return nil
+	}
+	dir := l.dir(t.Device)
+	options := filepath.Join(dir, fileOptions)
+	if _, err := os.Stat(options); errors.Is(err, fs.ErrNotExist) {
+		if err := writeWhole(options, pppOptions(t, dir)); err != nil {
+			return fmt.Errorf("write tunnel file: %w", err)
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.gates[t.Device] != nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.gates[t.Device] = cancel
-	dir := l.dir(t.Device)
-	go serveGate(ctx, filepath.Join(dir, fileGate), filepath.Join(dir, fileOptions))
+	go serveGate(ctx, filepath.Join(dir, fileGate), options)
+	return nil
+}
+
+// writeWhole writes a file by rename: a crash must not leave half of it, which
+// would be taken for another tunnel's.
+func writeWhole(path, content string) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
 }
 
 func (l *l2tp) closeGate(device string) {
@@ -199,7 +226,9 @@ func (l *l2tp) start(ctx context.Context, t Tunnel) error {
 		if err := syscall.Mkfifo(filepath.Join(dir, fileGate), 0o600); err != nil {
 			return fmt.Errorf("make gate of %s: %w", t.Device, err)
 		}
-		l.adopt(t)
+		if err := l.adopt(t); err != nil {
+			return err
+		}
 	}
 
 	xl2tpd, err := lookPath(l.xl2tpd)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -178,6 +179,65 @@ func TestL2TPLife(t *testing.T) {
 				t.Errorf("left: %v, %v", entries, err)
 			}
 		})
+	}
+}
+
+// A server may listen before the addresses are agreed on (¶94). A caller's
+// pppd waits at the gate until they are.
+func TestL2TPListens(t *testing.T) {
+	l, full, ctx := newL2TP(t, "usual"), server(t), context.Background()
+	early := full
+	early.LocalAddr, early.PeerAddr, early.Own, early.Peer = netip.Addr{}, netip.Addr{}, nil, nil
+	if err := early.check(); err != nil {
+		t.Fatal(err)
+	}
+	client := early
+	client.Server = false
+	if client.check() == nil {
+		t.Error("a client needs addresses")
+	}
+	if err := l.start(ctx, early); err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := l.portTaken(early.LocalPort); !taken || err != nil {
+		t.Errorf("port: %t, %v", taken, err)
+	}
+	read := make(chan string, 1)
+	go func() {
+		b, err := os.ReadFile(filepath.Join(l.dir(early.Device), fileGate))
+		read <- fmt.Sprint(string(b), err)
+	}()
+	for range 2 {
+		if ok, err := l.runs(early); !ok || err != nil {
+			t.Fatalf("does not listen: %v", err)
+		}
+		if err := l.adopt(early); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(2*gateSoon + gateDelay)
+	if len(read) > 0 {
+		t.Fatalf("a call got %q before anything was agreed on", <-read)
+	}
+	other := full
+	other.LocalPort++
+	if ok, _ := l.runs(other); ok {
+		t.Error("runs on another port, too")
+	}
+	if ok, err := l.runs(full); !ok || err != nil {
+		t.Fatalf("can't be completed: %v", err)
+	}
+	if err := l.adopt(full); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-read; got != pppOptions(full, l.dir(full.Device))+"<nil>" {
+		t.Errorf("pppd got %q", got)
+	}
+	if ok, err := l.runs(full); !ok || err != nil {
+		t.Errorf("runs: %t, %v", ok, err)
+	}
+	if ok, err := l.runs(early); ok || err != nil {
+		t.Errorf("it listens only, after its addresses are known: %v", err)
 	}
 }
 

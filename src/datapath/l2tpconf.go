@@ -23,13 +23,17 @@ const maxPath = 99
 
 // l2tpFiles renders the files of a tunnel that has passed check; dir is the
 // tunnel's directory. They are a pure function of the tunnel: an xl2tpd that
-// runs with equal files is the one that is wanted.
+// runs with equal files is the one that is wanted. A tunnel that only listens
+// has no options for pppd yet.
 func l2tpFiles(t Tunnel, dir string) map[string]string {
-	return map[string]string{
+	files := map[string]string{
 		fileConfig:  xl2tpdConfig(t, dir),
 		fileSecrets: "* * " + hex.EncodeToString(t.Secret) + "\n",
-		fileOptions: pppOptions(t, dir),
 	}
+	if !t.listening() {
+		files[fileOptions] = pppOptions(t, dir)
+	}
+	return files
 }
 
 // xl2tpdConfig is the configuration of a tunnel's own xl2tpd.

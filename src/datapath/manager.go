@@ -142,12 +142,17 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 	}
 	m.wanted, m.applied = good, true
 
-	missing, err := m.endOthers(ctx, good, &r)
+	running, missing, err := m.endOthers(ctx, good, &r)
 	if err != nil {
 		return r, err
 	}
 	if err := m.applyRules(ctx, good, &r); err != nil {
 		return r, err
+	}
+	for _, t := range running {
+		if err := m.drivers[t.Protocol].adopt(t); err != nil {
+			r.fail(t.Device, forTunnel(t, err))
+		}
 	}
 	m.start(ctx, missing, &r)
 	if err := m.settle(&r); err != nil {
@@ -164,20 +169,19 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 	return r, ctx.Err()
 }
 
-// endOthers ends all tunnels but those that run as wanted, and returns the
-// wanted ones that do not run.
-func (m *Manager) endOthers(ctx context.Context, w Wanted, r *Report) ([]Tunnel, error) {
+// endOthers ends all tunnels but those that run as wanted, and returns these
+// and the wanted ones that do not run.
+func (m *Manager) endOthers(ctx context.Context, w Wanted, r *Report) (running, missing []Tunnel, err error) {
 	type victim struct {
 		driver driver
 		device string
 	}
 	var victims []victim
-	var missing []Tunnel
 	for _, p := range sortedKeys(m.drivers) {
 		d := m.drivers[p]
 		held, err := d.held()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, t := range w.Tunnels {
 			if t.Protocol != p {
@@ -185,10 +189,10 @@ func (m *Manager) endOthers(ctx context.Context, w Wanted, r *Report) ([]Tunnel,
 			}
 			ok, err := d.runs(t)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if ok {
-				d.adopt(t)
+				running = append(running, t)
 				held = slices.DeleteFunc(held, func(s string) bool { return s == t.Device })
 			} else {
 				missing = append(missing, t)
@@ -213,7 +217,7 @@ func (m *Manager) endOthers(ctx context.Context, w Wanted, r *Report) ([]Tunnel,
 		}
 		r.changed("tunnel %s ended", v.device)
 	}
-	return missing, nil
+	return running, missing, nil
 }
 
 // start starts tunnels at the same time.
@@ -251,7 +255,7 @@ func (m *Manager) CleanUp(ctx context.Context) error {
 	defer m.mu.Unlock()
 	m.wanted, m.applied = Wanted{}, true
 	var r Report
-	_, err := m.endOthers(ctx, Wanted{}, &r)
+	_, _, err := m.endOthers(ctx, Wanted{}, &r)
 	err = errors.Join(err, m.applyRules(ctx, Wanted{}, &r), m.settle(&r))
 	m.tidy(&r)
 	for _, c := range r.Changes {

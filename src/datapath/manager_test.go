@@ -84,7 +84,10 @@ func (d *fakeDriver) runs(t Tunnel) (bool, error) {
 	return ok && sameTunnel(have, t), nil
 }
 
-func (d *fakeDriver) adopt(t Tunnel) { d.calls = append(d.calls, "adopt "+t.Device) }
+func (d *fakeDriver) adopt(t Tunnel) error {
+	d.calls = append(d.calls, "adopt "+t.Device)
+	return nil
+}
 
 func (d *fakeDriver) start(_ context.Context, t Tunnel) error {
 	d.mu.Lock()

@@ -54,8 +54,17 @@ type Tunnel struct {
 	Own  []Mapping      // own networks and how the peer knows them: A → A'
 	Peer []netip.Prefix // by which the peer's networks are known here: B'
 
+	// A server without addresses and networks only listens: calls are accepted
+	// and wait until a later Apply gives the tunnel the rest (¶94: the server
+	// listens before the substitutes are agreed on).
+
 	Secret []byte // L2TP tunnel authentication (RFC 2661 §5.1.1), 16 to 40 bytes
 	MTU    int    // bytes; 0 is [DefaultMTU]
+}
+
+// listening tells whether the tunnel still waits for what will be agreed on.
+func (t Tunnel) listening() bool {
+	return t.Server && len(t.Own) == 0 && len(t.Peer) == 0 && !t.LocalAddr.IsValid() && !t.PeerAddr.IsValid()
 }
 
 func (t Tunnel) mtu() int {
@@ -129,6 +138,9 @@ func (t Tunnel) check() error {
 	}
 	if n := len(t.Secret); n < minSecret || n > maxSecret {
 		bad("secret of %d bytes: want %d to %d", n, minSecret, maxSecret)
+	}
+	if t.listening() {
+		return errors.Join(errs...)
 	}
 	if len(t.Own) == 0 || len(t.Peer) == 0 {
 		bad("%d own and %d peer networks: want at least one of each", len(t.Own), len(t.Peer))

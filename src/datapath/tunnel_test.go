@@ -147,3 +147,27 @@ func TestBadTunnelLeavesOthersAlone(t *testing.T) {
 		t.Errorf("%d errors: %v", len(errs), errs)
 	}
 }
+
+// Through a server that only listens nothing passes, and nobody but its peer
+// can knock at it.
+func TestRulesOfListeningServer(t *testing.T) {
+	tun := homeB()
+	tun.LocalAddr, tun.PeerAddr, tun.Own, tun.Peer = netip.Addr{}, netip.Addr{}, nil, nil
+	good, errs := Wanted{Tunnels: []Tunnel{tun}}.check()
+	if len(errs) != 0 || len(good.Tunnels) != 1 {
+		t.Fatal(errs)
+	}
+	var guard, knock bool
+	for _, c := range chainsFor(good) {
+		for _, r := range c.rules {
+			if strings.Contains(r, "NETMAP") || strings.Contains(r, "RETURN") && c.table == "raw" {
+				t.Errorf("%s: %s", c.name(), r)
+			}
+			guard = guard || r == "-i "+tun.Device+" -j DROP"
+			knock = knock || strings.Contains(r, "! -s "+tun.Remote.Addr().String()+"/32")
+		}
+	}
+	if !guard || !knock {
+		t.Errorf("guard %t, knock %t", guard, knock)
+	}
+}
