@@ -1,7 +1,8 @@
-# make demo    two homes with the same network, connected before your eyes
-# make test    everything: lint, unit tests, fuzz seeds, real routers in QEMU
-# make size    what the program costs on a router; fails above the budgets
-# make check   the quick part of make test
+# make demo      two homes with the same network, connected before your eyes
+# make test      everything: lint, unit tests, fuzz seeds, real routers in QEMU
+# make size      what the program costs on a router; fails above the budgets
+# make check     the quick part of make test
+# make test-arm  two ARM homes in QEMU; fetches what make test does not need
 
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOARCH  ?= $(shell go env GOARCH)
@@ -12,7 +13,7 @@ OUT     ?= build/htip
 # hot: packets stay in the kernel.
 GCFLAGS := all=-l
 
-.PHONY: demo test check lint unit qemu setup size program race fuzz
+.PHONY: demo test test-arm check lint unit qemu setup size program race fuzz
 
 demo: setup
 	go run ./tests/qemu/demo
@@ -44,7 +45,12 @@ qemu:
 program:
 	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags=$(GCFLAGS) -ldflags "-s -w -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip
 
-size: setup
+test-arm:
+	scripts/setup armhf arm64
+	go test -tags qemu -count 1 -timeout 20m -v ./tests/qemu/arm
+
+size:
+	scripts/setup --all
 	scripts/size rss
 
 # Every fuzz target for a while (FUZZTIME each); what is found is kept by Go under testdata.

@@ -56,7 +56,7 @@ func Start(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
 // Boot boots a router for each spec and gives them each other as peers. ubus
 // runs; the daemons don't yet.
 func Boot(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
-	files, err := programs(ctx)
+	files, err := programs(ctx, l.Arch())
 	if err != nil {
 		return nil, err
 	}
@@ -95,15 +95,23 @@ func Boot(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
 	return homes, nil
 }
 
-func programs(ctx context.Context) (map[string]lab.File, error) {
+func programs(ctx context.Context, arch lab.Arch) (map[string]lab.File, error) {
+	htip, err := lab.ReleaseBuild(ctx, arch)
+	if err != nil {
+		return nil, err
+	}
+	ubusd, err := lab.GoBuild(ctx, "htip/tests/ubusd/cmd/ubusd", arch)
+	if err != nil {
+		return nil, err
+	}
+	junk, err := lab.GoBuild(ctx, "htip/tests/ubusd/cmd/ubusjunk", arch)
+	if err != nil {
+		return nil, err
+	}
 	files := map[string]lab.File{
 		"/usr/sbin/htipd": {Mode: os.ModeSymlink | 0o777, Data: []byte("/usr/bin/htip")},
 	}
-	for path, pkg := range map[string]string{"/usr/bin/htip": "htip/src/cmd/htip", "/sbin/ubusd": "htip/tests/ubusd/cmd/ubusd", "/sbin/ubusjunk": "htip/tests/ubusd/cmd/ubusjunk"} {
-		bin, err := lab.GoBuild(ctx, pkg, lab.Mipsel)
-		if err != nil {
-			return nil, err
-		}
+	for path, bin := range map[string]string{"/usr/bin/htip": htip, "/sbin/ubusd": ubusd, "/sbin/ubusjunk": junk} {
 		if files[path], err = lab.Program(bin); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strings"
 )
 
 // GoBuild cross-builds a main package, such as "htip/src/cmd/htipd", without cgo and stripped, into
@@ -17,14 +18,32 @@ func GoBuild(ctx context.Context, pkg string, arch Arch) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out := filepath.Join(root, "build", "lab", "bin", arch.Debian, path.Base(pkg))
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	out := programPath(root, path.Base(pkg), arch)
+	return out, build(ctx, root, arch, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+}
+
+// ReleaseBuild builds the daemon as it is shipped: by the Makefile, which alone knows how.
+func ReleaseBuild(ctx context.Context, arch Arch) (string, error) {
+	root, err := repoRoot()
+	if err != nil {
+		return "", err
+	}
+	out := programPath(root, "htip", arch)
+	return out, build(ctx, root, arch, "make", "-s", "program", "OUT="+out)
+}
+
+func programPath(root, name string, arch Arch) string {
+	return filepath.Join(root, "build", "lab", "bin", arch.Name, name)
+}
+
+func build(ctx context.Context, root string, arch Arch, command ...string) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), arch.GoEnv...)
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s for %s: %w: %s", pkg, arch.Debian, err, text)
+		return fmt.Errorf("for %s: %s: %w: %s", arch.Name, strings.Join(command, " "), err, text)
 	}
-	return out, nil
+	return nil
 }
 
 // repoRoot is the directory of go.mod above the working directory.

@@ -84,10 +84,14 @@ type image struct {
 	Initrd string // path of the packed archive with programs and modules
 }
 
-// BuildImage makes the base image of an architecture from the packages that scripts/setup has
-// unpacked under build/cache, unless the one in build/lab is of the same packages and list.
-func BuildImage(ctx context.Context, arch Arch) error {
-	_, err := buildImage(ctx, arch)
+// BuildImage makes the base image of an architecture (Debian's name) from the packages that
+// scripts/setup has unpacked under build/cache, unless the one in build/lab is of the same
+// packages and list.
+func BuildImage(ctx context.Context, debian string) error {
+	arch, err := archByDebian(debian)
+	if err == nil {
+		_, err = buildImage(ctx, arch)
+	}
 	return err
 }
 
@@ -99,7 +103,7 @@ func buildImage(ctx context.Context, arch Arch) (image, error) {
 	cache := filepath.Join(root, "build", "cache", arch.Debian)
 	want, err := imageStamp(cache)
 	if err != nil {
-		return image{}, fmt.Errorf("base image of %s: %w (run scripts/setup)", arch.Debian, err)
+		return image{}, fmt.Errorf("base image of %s: %w (run scripts/setup %s)", arch.Debian, err, arch.Debian)
 	}
 	dir := filepath.Join(root, "build", "lab")
 	img := image{Kernel: filepath.Join(dir, arch.Debian+"-kernel"), Initrd: filepath.Join(dir, arch.Debian+"-base.cpio.gz")}

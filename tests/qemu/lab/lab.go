@@ -241,6 +241,9 @@ func (l *Lab) Host(r *Router, index int) *Host { return r.lans[index] }
 // Internet is what lies between the homes.
 func (l *Lab) Internet() *Internet { return l.internet }
 
+// Arch is the architecture of the routers.
+func (l *Lab) Arch() Arch { return l.arch }
+
 // Routers are the routers in the order in which they were added.
 func (l *Lab) Routers() []*Router { return slices.Clone(l.routers) }
 

@@ -1,6 +1,6 @@
 // Command lab is the lab for developers.
 //
-//	lab image            builds the routers' base image
+//	lab image ARCH       builds the base image of routers of an architecture, by Debian's name
 //	lab run [COMMAND]    boots homes a and b, both 10.0.0.0/24; runs the command on router a, or
 //	                     waits for an interrupt if there is none
 //	lab shell SOCKET     opens the shell on a running router's serial console
@@ -31,14 +31,14 @@ func main() {
 
 func run(args []string) error {
 	switch {
-	case len(args) == 1 && args[0] == "image":
-		return lab.BuildImage(context.Background(), lab.Mipsel)
+	case len(args) == 2 && args[0] == "image":
+		return lab.BuildImage(context.Background(), args[1])
 	case len(args) >= 1 && args[0] == "run":
 		return homes(strings.Join(args[1:], " "))
 	case len(args) == 2 && args[0] == "shell":
 		return shell(args[1])
 	}
-	return errors.New("want: image | run [COMMAND] | shell SOCKET")
+	return errors.New("want: image ARCH | run [COMMAND] | shell SOCKET")
 }
 
 // homes boots two homes.
