@@ -90,32 +90,41 @@ func (g *Gateway) choose(p *peer, offers []Offer, own []netip.Prefix) ([]Mapping
 	return Choose(offers, append(g.taken(p), own...), before)
 }
 
-// substitutesFree and ownFree check an agreement against what has changed since
-// its parts were offered.
+// substitutesFree and ownFree check an agreement against what stands now. What
+// is only kept for absent homes ends no agreement.
 func (g *Gateway) substitutesFree(p *peer, theirs []Mapping) bool {
-	s := newSpace(g.taken(p))
 	for _, m := range theirs {
-		if !s.free(m.Substitute) {
+		s := m.Substitute
+		if overlapsAny(s, g.home.Networks) || overlapsAny(s, g.home.Occupied) {
 			return false
+		}
+		for _, q := range g.peers {
+			if q != p && (meets(s, q.entry.Own) || meets(s, q.entry.Theirs)) {
+				return false
+			}
 		}
 	}
 	return true
 }
 
 func (g *Gateway) ownFree(p *peer, own []Mapping) bool {
-	var others []netip.Prefix
-	for _, n := range g.order {
-		if q := g.peers[n]; q != p {
-			others = append(others, Substitutes(q.entry.Theirs)...)
-		}
-	}
-	s := newSpace(others, g.home.Occupied)
 	for _, m := range own {
-		if !s.free(m.Substitute) || m.NAT() && overlapsAny(m.Substitute, g.home.Networks) {
+		s := m.Substitute
+		if overlapsAny(s, g.home.Occupied) || m.NAT() && overlapsAny(s, g.home.Networks) {
 			return false
+		}
+		for _, q := range g.peers {
+			if q != p && meets(s, q.entry.Theirs) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// meets tells whether s overlaps a substitute.
+func meets(s netip.Prefix, ms []Mapping) bool {
+	return slices.ContainsFunc(ms, func(m Mapping) bool { return m.Substitute.Overlaps(s) })
 }
 
 // makeOffers are our networks with candidates; false when one can't be offered

@@ -203,10 +203,12 @@ const (
 	MaxRounds = 6
 	// MaxBusy is how often a busy peer is asked again.
 	MaxBusy = 5
+	// MaxApproval is how often a peer is asked again whose people have not
+	// decided yet: for about an hour.
+	MaxApproval = 60
 )
 
+var pauses = [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
+
 // backoff is the pause before attempt n+1.
-func backoff(n int) time.Duration {
-	steps := [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
-	return steps[min(n, len(steps)-1)]
-}
+func backoff(n int) time.Duration { return pauses[min(n, len(pauses)-1)] }

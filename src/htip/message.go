@@ -84,24 +84,26 @@ type Features uint32
 type Reason uint16
 
 const (
-	ReasonClash        Reason = 1  // no candidate is free here
+	ReasonClash        Reason = 1  // no candidate is free here: new parameters are wanted
 	ReasonNoProtocol   Reason = 2  // no VPN protocol in common
 	ReasonVersion      Reason = 3  // this version of HTIP is not spoken here
 	ReasonApproval     Reason = 4  // waiting for somebody to approve
 	ReasonBusy         Reason = 5  // already talking; try again
 	ReasonRefused      Reason = 6  // not allowed here
 	ReasonLoop         Reason = 7  // the request came back to its sender
-	ReasonExhausted    Reason = 8  // the pool of substitutes is used up
+	ReasonExhausted    Reason = 8  // nothing is left to propose, or nothing suited both homes after MaxRounds
 	ReasonMalformed    Reason = 9  // the message can't be understood
 	ReasonServer       Reason = 10 // the VPN server or client can't be started
 	ReasonUnknown      Reason = 11 // no such tunnel here
 	ReasonUser         Reason = 12 // somebody ended it
 	ReasonTimeout      Reason = 13 // the other side did not answer in time
 	ReasonShutdown     Reason = 14 // the gateway is going down
-	ReasonSuperseded   Reason = 15 // a newer tunnel with the same home took its place
+	ReasonSuperseded   Reason = 15 // a newer talk of the same home took its place
 	ReasonUnreachable  Reason = 16 // never on the wire: no connection to the peer
 	ReasonLink         Reason = 17 // the VPN tunnel broke or did not come up
 	ReasonUnauthorized Reason = 18 // never on the wire: the peer's key is not the expected one
+	ReasonStands       Reason = 19 // a tunnel or a talk with the sender of the REQUEST stands; Replaces names it
+	ReasonAddresses    Reason = 20 // the sender's own addresses have changed
 )
 
 var reasonNames = [...]string{
@@ -111,6 +113,7 @@ var reasonNames = [...]string{
 	ReasonUnknown: "tunnel unknown to the peer", ReasonUser: "ended by a user", ReasonTimeout: "no answer in time",
 	ReasonShutdown: "gateway is shutting down", ReasonSuperseded: "replaced by a newer tunnel",
 	ReasonUnreachable: "peer can't be reached", ReasonLink: "VPN tunnel does not work", ReasonUnauthorized: "wrong key",
+	ReasonStands: "a tunnel stands already", ReasonAddresses: "addresses have changed",
 }
 
 func (r Reason) String() string {
@@ -124,7 +127,7 @@ func (r Reason) String() string {
 // pointless.
 func (r Reason) Permanent() bool {
 	switch r {
-	case ReasonNoProtocol, ReasonVersion, ReasonRefused, ReasonLoop, ReasonExhausted, ReasonClash, ReasonMalformed, ReasonUser, ReasonUnauthorized:
+	case ReasonNoProtocol, ReasonVersion, ReasonRefused, ReasonLoop, ReasonExhausted, ReasonClash, ReasonMalformed, ReasonUser, ReasonUnauthorized, ReasonSuperseded:
 		return true
 	}
 	return false
@@ -149,6 +152,7 @@ type Message struct {
 	Refused   Type           // NAK: the type of the refused message
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
 	Text      string         // NAK, CLOSE: for people; UTF-8 without control characters, ≤ 255 octets
+	Replaces  uint64         // NAK with ReasonStands: what stands in the way; REQUEST: the sender knows of it, and it is over
 }
 
 // Protocol is the chosen VPN protocol of a RESPONSE, ACK or READY.
@@ -199,6 +203,9 @@ func (m *Message) check() error {
 	case Nak:
 		if m.Reason == 0 || m.Refused == 0 {
 			return bad("no reason or refused type")
+		}
+		if m.Reason == ReasonStands && m.Replaces == 0 {
+			return bad("not said what stands")
 		}
 	case Ack, Ready:
 		if len(m.Responder) == 0 {

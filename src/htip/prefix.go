@@ -53,6 +53,11 @@ func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
 	return slices.ContainsFunc(others, p.Overlaps)
 }
 
+// overlap tells whether any of a overlaps any of b.
+func overlap(a, b []netip.Prefix) bool {
+	return slices.ContainsFunc(a, func(p netip.Prefix) bool { return overlapsAny(p, b) })
+}
+
 // Translate moves an address from one prefix into another of the same length
 // and keeps its host part (design law 3): 10.0.0.5 of 10.0.0.0/24 is 10.0.2.5
 // in 10.0.2.0/24. The zero Addr means that a does not lie in from.
