@@ -6,7 +6,7 @@ import (
 )
 
 func (g *Gateway) connect(p *peer) {
-	p.held = false
+	p.held = 0
 	switch p.state {
 	case Up:
 		g.do(Progress{Peer: p.Name, Step: StepUp})
@@ -21,7 +21,7 @@ func (g *Gateway) connect(p *peer) {
 // start begins an attempt as initiator.
 func (g *Gateway) start(p *peer) {
 	g.dropConn(p)
-	p.role, p.rounds, p.wants, p.replaces = Initiator, 0, true, 0
+	p.role, p.rounds, p.wants = Initiator, 0, true
 	p.entry, p.offers, p.theirs, p.nets, p.avoid = Entry{}, nil, nil, nil, nil
 	if g.ourselves(p) {
 		g.fail(p, ReasonLoop, itself)
@@ -42,13 +42,15 @@ func (g *Gateway) disconnect(p *peer, r Reason) {
 		p.established = false
 		return
 	}
-	p.held = r == ReasonUser && p.conn == 0 && p.state >= Connecting
+	if r == ReasonUser && p.state >= Acked {
+		p.held = p.stake()
+	}
 	g.end(p, r, "")
 	p.established, p.wants, p.reason, p.text = false, false, 0, ""
 	g.do(Progress{Peer: p.Name, Step: StepDown, Reason: r})
 	p.state = Idle
 	var hold time.Duration
-	if p.held {
+	if p.held != 0 {
 		hold = HoldTime
 	}
 	g.timer(p, hold)
@@ -56,7 +58,7 @@ func (g *Gateway) disconnect(p *peer, r Reason) {
 
 // end closes what there is of a tunnel and its talk, and tells the peer why.
 func (g *Gateway) end(p *peer, r Reason, text string) {
-	n := &Message{Type: Nak, Talk: p.talk, Refused: Request, Reason: r, Text: clip(text)}
+	n := &Message{Type: Nak, Talk: p.talk, Refused: Request, Reason: r, Text: clip(text), Replaces: p.held}
 	switch {
 	case p.conn == 0 || p.told || p.state < Requested:
 		n = nil
@@ -113,13 +115,17 @@ func (g *Gateway) fail(p *peer, r Reason, text string) {
 	g.do(pr)
 }
 
-// failThere is a fail for what the peer told us: it knows already.
-func (g *Gateway) failThere(p *peer, r Reason, text string) {
+// failThere is a fail for what the peer told us: it knows already. What is over
+// is a tunnel or a talk that the peer's people have ended.
+func (g *Gateway) failThere(p *peer, r Reason, text string, over uint64) {
 	if text == "" {
 		text = r.String()
 	}
 	text = "the other gateway says: " + text
-	if r == ReasonSuperseded {
+	switch r {
+	case ReasonUser:
+		p.replaces = over // who asks again now does so on purpose
+	case ReasonSuperseded:
 		// We have one talk or tunnel with a home and did not begin another one.
 		text = "another device seems to use the key of this home, from a copied configuration or a restored backup: it has taken the tunnel over. Give that device a key of its own, then connect again"
 	}
@@ -153,7 +159,7 @@ func (p *peer) again(r Reason) bool {
 }
 
 func (g *Gateway) up(p *peer) {
-	p.established, p.answered, p.wants, p.reason, p.text = true, true, false, 0, ""
+	p.established, p.answered, p.wants, p.reason, p.text, p.replaces = true, true, false, 0, "", 0
 	g.to(p, Up, 0)
 	if p.role == Initiator {
 		g.timer(p, KeepaliveEvery)
@@ -174,7 +180,7 @@ func (g *Gateway) remember(p *peer) {
 func (g *Gateway) timeout(p *peer) {
 	switch p.state {
 	case Idle:
-		p.held = false
+		p.held = 0
 	case Waiting:
 		g.start(p)
 	case Up:

@@ -197,7 +197,7 @@ const (
 	LinkLimit      = 30 * time.Second // for the VPN tunnel to stand
 	ProveLimit     = 15 * time.Second
 	KeepaliveEvery = 30 * time.Second
-	HoldTime       = 2 * time.Minute // a tunnel that a user ended while the peer could not be told is not accepted again
+	HoldTime       = 2 * time.Minute // a tunnel that a user ended is not accepted again from a peer that does not know it
 
 	// MaxRounds is how often new parameters are tried within one attempt.
 	MaxRounds = 6

@@ -54,7 +54,6 @@ type peer struct {
 	established bool // was up since the last Connect: try again when it breaks
 	wants       bool // an attempt of ours is under way, or follows by itself
 	running     bool // a VPN program was asked for and is not stopped yet
-	held        bool // a user ended it and the peer could not be told
 	attempts    int
 	rounds      int
 	answered    bool // the last KEEPALIVE was answered
@@ -68,7 +67,8 @@ type peer struct {
 	entry  Entry          // agreement in the making or in force
 	before Record
 
-	replaces uint64 // what the peer says stands in the way of our REQUEST
+	held     uint64 // a user ended this tunnel or talk, and the peer may not know
+	replaces uint64 // what the peer says is in the way of our REQUEST
 
 	reason Reason // of the last failure
 	text   string

@@ -28,7 +28,6 @@ func (g *Gateway) request(p *peer) {
 		Type: Request, Talk: p.talk, Domain: g.cfg.Domain, Protocols: protocols,
 		Offers: p.offers, Gateway: g.home.Gateway, Replaces: p.replaces,
 	})
-	p.replaces = 0
 	g.to(p, Requested, AnswerLimit)
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
 }
@@ -111,7 +110,7 @@ func (g *Gateway) naked(p *peer, m *Message) {
 		// that was under way for long.
 		p.replaces = m.Replaces
 	default:
-		g.failThere(p, m.Reason, m.Text)
+		g.failThere(p, m.Reason, m.Text, m.Replaces)
 		return
 	}
 	if !p.round() {

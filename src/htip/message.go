@@ -152,7 +152,7 @@ type Message struct {
 	Refused   Type           // NAK: the type of the refused message
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
 	Text      string         // NAK, CLOSE: for people; UTF-8 without control characters, ≤ 255 octets
-	Replaces  uint64         // NAK with ReasonStands: what stands in the way; REQUEST: the sender knows of it, and it is over
+	Replaces  uint64         // NAK with ReasonStands or ReasonUser: the tunnel or talk that is in the way; REQUEST: the sender knows of it, and wants another one
 }
 
 // Protocol is the chosen VPN protocol of a RESPONSE, ACK or READY.

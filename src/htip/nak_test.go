@@ -10,7 +10,7 @@ import (
 )
 
 // sent is the last message among actions.
-func sent(t *testing.T, as []Action) (m *Message) {
+func sent(t testing.TB, as []Action) (m *Message) {
 	t.Helper()
 	for _, a := range as {
 		if s, ok := a.(Send); ok {

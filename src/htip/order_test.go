@@ -280,5 +280,9 @@ func TestEndedWhileItIsBeingSetUp(t *testing.T) {
 		if st := b.Status()[0]; st.Reason != ReasonUser {
 			t.Errorf("%v: %+v", state, st)
 		}
+		if state != Refusing { // and somebody there who has read it may ask again
+			w.handle(b, "alice", Connect{})
+			w.mustBeUp(a, b)
+		}
 	}
 }

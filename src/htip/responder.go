@@ -75,8 +75,8 @@ func (g *Gateway) admit(p *peer, c ConnID, m *Message) bool {
 		return p.role == Responder && m.Talk != p.talk // on a connection that we opened only we ask
 	case g.ourselves(p):
 		n.Reason, n.Text = ReasonLoop, "this gateway has the same key"
-	case p.held:
-		n.Reason, n.Text = ReasonUser, "ended here by a user a moment ago"
+	case p.held != 0 && m.Replaces != p.held:
+		n.Reason, n.Replaces, n.Text = ReasonUser, p.held, "ended here by a user a moment ago"
 	case p.state == Requested && m.Talk == p.talk:
 		n.Reason, n.Text = ReasonLoop, "the request came back to its sender"
 	case p.state == Requested && bytes.Compare(g.cfg.Key, p.Key) < 0:
@@ -128,7 +128,7 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 	}
 	p.conn, p.talk, p.role = c, m.Talk, Responder
 	p.theirs, p.nets = m.Offers, nil
-	p.state, p.told = Refusing, false
+	p.state, p.told, p.held = Refusing, false, 0
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
 	if p.rounds > MaxRounds {
 		g.refuse(p, m, ReasonExhausted, tooMany)
@@ -181,7 +181,7 @@ func (g *Gateway) respond(p *peer) {
 // we propose other substitutes of ours (claim 14); everything else is the end.
 func (g *Gateway) responseNaked(p *peer, m *Message) {
 	if m.Reason != ReasonClash || p.state != Responded {
-		g.failThere(p, m.Reason, m.Text)
+		g.failThere(p, m.Reason, m.Text, m.Replaces)
 		return
 	}
 	if !p.round() {

@@ -92,7 +92,7 @@ func (g *Gateway) keepalive(p *peer) {
 func (g *Gateway) keptAlive(p *peer, c ConnID, m *Message) {
 	if m.TunnelID != p.entry.TunnelID || p.state < Connecting {
 		why := ReasonUnknown
-		if p.held {
+		if p.held == uint64(m.TunnelID) {
 			why = ReasonUser // now the peer can be told
 		}
 		g.do(Send{c, &Message{Type: Close, Talk: m.Talk, TunnelID: m.TunnelID, Reason: why}}, CloseConn{c})
@@ -120,5 +120,5 @@ func (g *Gateway) closeReceived(p *peer, m *Message) {
 	if p.state < Preparing || m.TunnelID != p.entry.TunnelID {
 		return
 	}
-	g.failThere(p, m.Reason, m.Text)
+	g.failThere(p, m.Reason, m.Text, uint64(m.TunnelID))
 }
