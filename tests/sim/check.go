@@ -76,6 +76,9 @@ func (n *node) checkSlot(s *slot, st *htip.Status) {
 	if began(&old, x) {
 		x.try, x.before, x.sent, x.naks = w.now, st.Before, 0, 0
 	}
+	x.sent += s.sent
+	x.naks += s.naks
+	s.sent, s.naks = 0, 0
 
 	n.checkTimer(s)
 	n.checkTunnel(s)

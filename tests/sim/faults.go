@@ -215,7 +215,7 @@ func (n *node) heal() {
 func (w *World) quieten() {
 	w.quiet = true
 	for _, n := range w.nodes {
-		if n.twin != nil && n.up {
+		if n.twin != nil {
 			n.ends(false)
 			n.clean()
 		}

@@ -154,6 +154,9 @@ func (w *World) takeDown() {
 		}
 		for _, s := range n.slots {
 			x := &s.seen
+			if x.state == htip.Up {
+				w.fail("ended", []*node{n, s.node}, "%s is up with %s again after a user has ended the tunnel", n.name, s.peer.Name)
+			}
 			if x.state != htip.Idle || s.timing || s.tun != nil || s.dev != nil || len(s.ends) > 0 || s.dial != 0 || s.wait != 0 || x.entry.TunnelID != 0 {
 				w.fail("leak", []*node{n, s.node}, "%s keeps of %s, when all is down: state %v, timer %v, tunnel %v, device %v, connections %d, dial %d, somebody waiting %v",
 					n.name, s.peer.Name, x.state, s.timing, s.tun != nil, s.dev != nil, len(s.ends), s.dial, s.wait != 0)

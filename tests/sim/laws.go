@@ -84,12 +84,16 @@ func (n *node) checkMirror(s *slot) {
 func (n *node) checkUp(s *slot, fresh bool) {
 	w := n.w
 	e := &s.seen.entry
+	if now := (htip.Record{Own: e.Own, Theirs: e.Theirs}); !s.record.Equal(now) {
+		w.fail("law 5", []*node{n, s.node}, "%s is up with %s as %v, %v and has saved %v", n.name, s.peer.Name, e.Own, e.Theirs, s.record)
+	}
 	for _, o := range s.mirrors {
 		if o.gone || o.seen.state != htip.Up || o.seen.entry.TunnelID != e.TunnelID || !fresh {
 			continue
 		}
 		w.Stats.setUp(n, s, o)
 		n.checkSteady(s, o)
+		s.agreed, o.agreed = s.record, o.record
 	}
 }
 
@@ -104,9 +108,12 @@ func (n *node) checkSteady(s, o *slot) {
 	}
 	w := n.w
 	e := &s.seen.entry
-	a, b := s.seen.before, o.seen.before
+	a, b := s.agreed, o.agreed
 	valid := func(r htip.Record) bool {
 		return sameNetworks(r.Own, networks(e.Own)) && sameNetworks(r.Theirs, networks(e.Theirs))
+	}
+	if other(a, s.seen.before) || other(b, o.seen.before) {
+		return // one end has had a tunnel since that never came up at the other
 	}
 	swapped := htip.Record{Own: b.Theirs, Theirs: b.Own}
 	atN, atM := n.others(s), m.others(o)
@@ -126,7 +133,7 @@ func (n *node) checkSteady(s, o *slot) {
 		if !same2(a.Own, e.Own) || !same2(a.Theirs, e.Theirs) {
 			w.fail("law 5", []*node{n, m}, "%s and %s had %v, %v and now have %v, %v", n.name, m.name, a.Own, a.Theirs, e.Own, e.Theirs)
 		}
-	case len(a.Own) == 0 && len(b.Own) == 0:
+	case len(a.Own) == 0 && len(b.Own) == 0 && len(s.seen.before.Own) == 0 && len(o.seen.before.Own) == 0:
 		w.Stats.First++
 		free := func(x htip.Mapping, here, there *node, atHere, atThere taken) bool {
 			return insidePrivate(x.Network) && !overlapsAny(x.Network, there.seenHome.Networks) && !overlapsAny(x.Network, here.seenHome.Occupied) &&
@@ -145,6 +152,10 @@ func (n *node) checkSteady(s, o *slot) {
 	}
 }
 
+// other tells whether a gateway remembers something, and something else. One
+// that remembers nothing where it should has no excuse.
+func other(agreed, before htip.Record) bool { return len(before.Own) > 0 && !before.Equal(agreed) }
+
 // keepable tells whether an own substitute of last time is possible here.
 func (n *node) keepable(x htip.Mapping, t taken) bool {
 	return !overlapsAny(x.Substitute, n.seenHome.Occupied) && !overlapsAny(x.Substitute, t.theirs) && (!x.NAT() || !overlapsAny(x.Substitute, n.seenHome.Networks))
@@ -153,7 +164,7 @@ func (n *node) keepable(x htip.Mapping, t taken) bool {
 // taken is what the other peers of a node have.
 type taken struct {
 	theirs []netip.Prefix // substitutes of other homes, connected or remembered
-	all    []netip.Prefix // these, our own for them, and what is connected or routed
+	all    []netip.Prefix // these, our own for them, likewise, and what is connected or routed
 }
 
 func (n *node) others(s *slot) taken {
@@ -166,6 +177,7 @@ func (n *node) others(s *slot) taken {
 		t.theirs = append(t.theirs, htip.Substitutes(o.seen.entry.Theirs)...)
 		t.theirs = append(t.theirs, htip.Substitutes(o.record.Theirs)...)
 		t.all = append(t.all, htip.Substitutes(o.seen.entry.Own)...)
+		t.all = append(t.all, htip.Substitutes(o.record.Own)...)
 	}
 	t.all = append(t.all, t.theirs...)
 	return t

@@ -43,6 +43,9 @@ type node struct {
 	lastWrite func() // undoes the last write to flash
 	writtenAt time.Duration
 
+	timed *slot         // of whose events the gateway's own time is taken
+	busy  time.Duration // that time
+
 	homeAt  time.Duration // when the addresses last changed
 	peersAt time.Duration // when the peers last changed
 }
@@ -66,7 +69,8 @@ type slot struct {
 	wait   uint64 // who waits for the tunnel, 0: nobody
 	waits  uint64
 
-	noStart uint32 // the tunnel of which StartFailed is on its way
+	sent, naks int    // messages of talks sent in this step; of these, those that make another round
+	noStart    uint32 // the tunnel of which StartFailed is on its way
 
 	// On flash.
 	record htip.Record
@@ -76,7 +80,8 @@ type slot struct {
 	dev  *device // in the kernel, outlives it, too
 
 	seen    seen
-	mirrors []*slot // what may be the other end of a tunnel
+	agreed  htip.Record // what the checker remembers of the last tunnel
+	mirrors []*slot     // what may be the other end of a tunnel
 }
 
 func (n *node) addSlot(to *node, domain string, auto bool) {
@@ -102,7 +107,16 @@ func (n *node) handle(s *slot, ev htip.Event) {
 	if tracing {
 		n.w.traceEvent(n, s, ev)
 	}
-	n.act(n.gw.Handle(s.peer.Name, ev), s)
+	s.sent, s.naks = 0, 0
+	var start time.Time
+	if s == n.timed {
+		start = time.Now()
+	}
+	as := n.gw.Handle(s.peer.Name, ev)
+	if s == n.timed {
+		n.busy += time.Since(start)
+	}
+	n.act(as, s)
 	n.check(s)
 }
 
@@ -154,6 +168,7 @@ func (n *node) act(as []htip.Action, about *slot) {
 			}
 		case htip.Save:
 			s := n.byName[a.Peer]
+			s.seen.freed = n.w.now // what it had before is no longer kept for it
 			n.write(s, func() { s.record = a.Record })
 		case htip.Progress:
 			n.progressed(n.byName[a.Peer], a)
@@ -211,7 +226,8 @@ func (n *node) forget(s *slot) {
 // write changes what is kept on flash. The power may go before it is there.
 func (n *node) write(s *slot, change func()) {
 	record, wanted := s.record, s.wanted
-	n.lastWrite = func() { s.record, s.wanted = record, wanted }
+	agreed := s.agreed
+	n.lastWrite = func() { s.record, s.wanted, s.agreed = record, wanted, agreed }
 	n.writtenAt = n.w.now
 	change()
 	n.w.Stats.Writes++

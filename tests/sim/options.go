@@ -80,6 +80,7 @@ type Options struct {
 	Without  Fault         // kinds of faults left out
 	Faulty   time.Duration // how long things go wrong
 	Trace    io.Writer     // every event in a line; nil: none
+	Only     []string      // gateways whose doings with each other are traced; empty: all
 
 	// Wrap puts something between the driver and a gateway: tests plant bugs
 	// there. Bend changes what the driver does.

@@ -62,9 +62,9 @@ func (w *World) count(e *end, m *htip.Message) {
 	}
 	w.Stats.Talk++
 	if e.id == e.node.gw.Conn(e.slot.peer.Name) {
-		e.slot.seen.sent++
+		e.slot.sent++
 		if m.Type == htip.Nak && m.Reason == htip.ReasonClash {
-			e.slot.seen.naks++
+			e.slot.naks++
 		}
 	}
 }

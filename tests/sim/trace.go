@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"htip/src/htip"
@@ -14,12 +15,21 @@ func (w *World) tracef(n *node, format string, a ...any) {
 	}
 	who := "-"
 	if n != nil {
-		who = n.name
+		if who = n.name; !w.traced(who) {
+			return
+		}
 	}
 	fmt.Fprintf(w.opt.Trace, "%12.6f %-6s %s\n", w.now.Seconds(), who, fmt.Sprintf(format, a...))
 }
 
+func (w *World) traced(name string) bool {
+	return len(w.opt.Only) == 0 || slices.Contains(w.opt.Only, name)
+}
+
 func (w *World) traceEvent(n *node, s *slot, ev htip.Event) {
+	if !w.traced(n.name) || !w.traced(s.peer.Name) {
+		return
+	}
 	text := strings.TrimPrefix(fmt.Sprintf("%T", ev), "htip.")
 	switch ev := ev.(type) {
 	case htip.Received:
@@ -51,7 +61,9 @@ func (w *World) traceEvent(n *node, s *slot, ev htip.Event) {
 func (w *World) traceAction(n *node, about *slot, a htip.Action) {
 	name := "-"
 	if about != nil {
-		name = about.peer.Name
+		if name = about.peer.Name; !w.traced(n.name) || !w.traced(name) {
+			return
+		}
 	}
 	text := ""
 	switch a := a.(type) {
