@@ -191,7 +191,7 @@ func (g *Gateway) timeout(p *peer) {
 		g.fail(p, ReasonLink, "the VPN tunnel did not come up within "+LinkLimit.String())
 	case Proving:
 		g.fail(p, ReasonLink, "the VPN tunnel is up, but no packet came back through it")
-	case Preparing:
+	case Listening, Preparing:
 		g.fail(p, ReasonServer, "the VPN server did not start within "+PrepareLimit.String())
 	default:
 		g.fail(p, ReasonTimeout, "the other gateway did not answer")

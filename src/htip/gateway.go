@@ -16,6 +16,13 @@ type Config struct {
 	PortBase  uint16 // first UDP port for VPN programs
 	Ports     uint16 // how many of them
 	Random    func() uint64
+
+	// ThreeMessages: as initiator start the VPN client upon our own ACK, where
+	// the other home's server listens already (first embodiment, ¶77-81).
+	ThreeMessages bool
+	// EarlyServers are the protocols whose server can listen before addresses
+	// are agreed: as responder start it upon REQUEST, when the initiator can.
+	EarlyServers []Protocol
 }
 
 // Peer is another home as configured here.
@@ -235,7 +242,7 @@ func (g *Gateway) Handle(name string, ev Event) []Action {
 			g.started(p)
 		}
 	case StartFailed:
-		if ev.TunnelID == p.entry.TunnelID && (p.state == Preparing || p.state == Connecting) {
+		if ev.TunnelID == p.entry.TunnelID && p.running && p.state <= Connecting {
 			g.fail(p, ReasonServer, ev.Text)
 		}
 	case LinkUp:

@@ -24,11 +24,16 @@ func (g *Gateway) request(p *peer) {
 		return
 	}
 	p.talk, p.gate = g.cfg.Random(), g.home.Gateway
+	var features Features
+	limit := AnswerLimit
+	if g.cfg.ThreeMessages {
+		features, limit = FeatureThreeMessages, ReadyLimit // its server may have to start before it answers
+	}
 	g.send(p, &Message{
-		Type: Request, Talk: p.talk, Domain: g.cfg.Domain, Protocols: protocols,
+		Type: Request, Features: features, Talk: p.talk, Domain: g.cfg.Domain, Protocols: protocols,
 		Offers: p.offers, Gateway: g.home.Gateway, Replaces: p.replaces,
 	})
-	g.to(p, Requested, AnswerLimit)
+	g.to(p, Requested, limit)
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
 }
 
@@ -63,9 +68,30 @@ func (g *Gateway) response(p *peer, m *Message) {
 		OwnGateway: Inside(p.gate, m.Initiator), PeerGateway: Inside(m.Gateway, theirs),
 	}
 	g.do(Progress{Peer: p.Name, Step: StepResponse})
-	g.send(p, &Message{Type: Ack, Talk: p.talk, Protocols: m.Protocols, Initiator: m.Initiator, Responder: theirs})
+	ack := &Message{Type: Ack, Talk: p.talk, Protocols: m.Protocols, Initiator: m.Initiator, Responder: theirs}
+	if g.cfg.ThreeMessages && m.Features&FeatureThreeMessages != 0 {
+		g.drive(p, m, ack)
+		return
+	}
+	g.send(p, ack)
 	g.to(p, Acked, ReadyLimit)
 	g.do(Progress{Peer: p.Name, Step: StepAck})
+}
+
+// drive starts the VPN client for the server that READY or RESPONSE names; in a
+// talk of three messages ACK goes out first.
+func (g *Gateway) drive(p *peer, m, ack *Message) {
+	if p.entry.LocalPort = g.port(); p.entry.LocalPort == 0 {
+		g.refuse(p, m, ReasonServer, noPort)
+		return
+	}
+	if ack != nil {
+		g.send(p, ack)
+		g.do(Progress{Peer: p.Name, Step: StepAck})
+	}
+	p.entry.TunnelID, p.entry.PeerPort, p.running = m.TunnelID, m.Port, true
+	g.to(p, Connecting, LinkLimit)
+	g.do(Progress{Peer: p.Name, Step: StepReady}, StartClient{p.entry, p.conn})
 }
 
 // requestAnew answers a message about addresses that we no longer have with
@@ -75,7 +101,7 @@ func (g *Gateway) requestAnew(p *peer, m *Message) {
 		g.refuse(p, m, ReasonAddresses, "our addresses keep changing")
 		return
 	}
-	p.entry = Entry{}
+	g.stop(p)
 	g.request(p)
 }
 
@@ -91,7 +117,7 @@ func (g *Gateway) renegotiate(p *peer, m *Message, err error) {
 }
 
 // naked takes a NAK to our REQUEST or ACK: with a clash, new parameters follow
-// (¶157).
+// (¶157). In a talk of three messages our client may run already.
 func (g *Gateway) naked(p *peer, m *Message) {
 	answered := Request
 	if p.state != Requested {
@@ -118,7 +144,7 @@ func (g *Gateway) naked(p *peer, m *Message) {
 		return
 	}
 	g.do(Progress{Peer: p.Name, Step: StepNak, Reason: m.Reason, Text: m.Text})
-	p.entry = Entry{}
+	g.stop(p)
 	g.request(p)
 }
 
@@ -132,13 +158,7 @@ func (g *Gateway) ready(p *peer, m *Message) {
 		g.requestAnew(p, m)
 		return
 	}
-	if p.entry.LocalPort = g.port(); p.entry.LocalPort == 0 {
-		g.refuse(p, m, ReasonServer, noPort)
-		return
-	}
-	p.entry.TunnelID, p.entry.PeerPort, p.running = m.TunnelID, m.Port, true
-	g.to(p, Connecting, LinkLimit)
-	g.do(Progress{Peer: p.Name, Step: StepReady}, StartClient{p.entry, p.conn})
+	g.drive(p, m, nil)
 }
 
 const noPort = "all VPN ports of this gateway are in use"

@@ -79,6 +79,11 @@ func (p Protocol) Encrypted() bool { return p == WireGuard || p == L2TPESP }
 // ignores bits it does not know.
 type Features uint32
 
+// FeatureThreeMessages is the first embodiment (¶77-81): in REQUEST the
+// initiator can do without READY; in RESPONSE the responder's VPN server
+// listens already, and ACK ends the talk.
+const FeatureThreeMessages Features = 1 << 0
+
 // Reason is why a message was refused or a tunnel closed. Values are on the
 // wire.
 type Reason uint16
@@ -146,8 +151,8 @@ type Message struct {
 	Gateway   netip.Addr     // REQUEST, RESPONSE: the sender's own address in one of its networks
 	Initiator []Mapping      // RESPONSE, ACK, READY: A → A'
 	Responder []Mapping      // ACK, READY: B → B'
-	TunnelID  uint32         // READY, CLOSE, KEEPALIVE; never 0 there
-	Port      uint16         // READY: UDP port of the VPN server
+	TunnelID  uint32         // READY, CLOSE, KEEPALIVE; never 0 there; RESPONSE of a talk of three messages
+	Port      uint16         // READY, RESPONSE of a talk of three messages: UDP port of the VPN server
 	Reason    Reason         // NAK, CLOSE
 	Refused   Type           // NAK: the type of the refused message
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
@@ -234,7 +239,7 @@ func (m *Message) check() error {
 			return bad("no substitutes of the initiator")
 		}
 	}
-	if m.Type == Ready && (m.TunnelID == 0 || m.Port == 0) {
+	if (m.Type == Ready || m.Type == Response && m.Features&FeatureThreeMessages != 0) && (m.TunnelID == 0 || m.Port == 0) {
 		return bad("no tunnel ID or port")
 	}
 	for _, l := range [][]Mapping{m.Initiator, m.Responder} {

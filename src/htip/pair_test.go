@@ -19,6 +19,8 @@ type node struct {
 	home   Home
 	timers map[string]SetTimer
 	stops  []Entry
+	starts []Entry // of servers
+	agreed []Entry
 	saved  map[string]Record
 	steps  []Progress
 	broken bool   // VPN programs can't be started
@@ -167,6 +169,7 @@ func (w *world) act(n *node, as []Action) {
 		case SetTimer:
 			n.timers[a.Peer] = a
 		case StartServer:
+			n.starts = append(n.starts, a.Entry)
 			if n.broken {
 				w.later(n, a.Entry.Peer, StartFailed{a.Entry.TunnelID, "kernel has no L2TP"})
 				continue
@@ -177,10 +180,16 @@ func (w *world) act(n *node, as []Action) {
 				w.later(n, a.Entry.Peer, StartFailed{a.Entry.TunnelID, "kernel has no L2TP"})
 				continue
 			}
-			if !n.mute {
-				w.later(n, a.Entry.Peer, LinkUp{a.Entry.TunnelID})
-				w.later(w.nodes[a.Entry.Peer], w.known(n.name), LinkUp{a.Entry.TunnelID})
-			}
+			w.queue = append(w.queue, func() { // a server gives no addresses before they are agreed
+				to := w.nodes[a.Entry.Peer]
+				p := to.peers[w.known(n.name)]
+				if !n.mute && p != nil && p.state >= Connecting && p.entry.TunnelID == a.Entry.TunnelID {
+					w.later(n, a.Entry.Peer, LinkUp{a.Entry.TunnelID})
+					w.later(to, w.known(n.name), LinkUp{a.Entry.TunnelID})
+				}
+			})
+		case Agreed:
+			n.agreed = append(n.agreed, a.Entry)
 		case Prove:
 			w.later(n, a.Entry.Peer, Proven{a.Entry.TunnelID})
 		case StopTunnel:

@@ -36,7 +36,7 @@ func (g *Gateway) received(p *peer, c ConnID, m *Message) {
 		g.ready(p, m)
 	case m.Type == Ack && p.state == Responded:
 		g.acked(p, m)
-	case m.Type == Nak && (p.state == Requested || p.state == Acked):
+	case m.Type == Nak && p.role == Initiator && (p.state == Requested || p.state == Acked || p.state == Connecting):
 		g.naked(p, m)
 	case m.Type == Nak && p.role == Responder && p.state >= Refusing && p.state < Up:
 		g.responseNaked(p, m)
@@ -158,7 +158,23 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 	if p.entry.Domain == "" {
 		p.entry.Domain = m.Domain
 	}
+	if m.Features&FeatureThreeMessages != 0 && contains(g.cfg.EarlyServers, p.entry.Protocol) {
+		g.serve(p, m, Listening)
+		return
+	}
 	g.respond(p)
+}
+
+// serve starts the VPN server: before RESPONSE in a talk of three messages
+// (¶77-81), upon ACK otherwise (¶126).
+func (g *Gateway) serve(p *peer, m *Message, s State) {
+	if p.entry.LocalPort = g.port(); p.entry.LocalPort == 0 {
+		g.refuse(p, m, ReasonServer, noPort)
+		return
+	}
+	p.entry.TunnelID, p.running = g.tunnelID(), true
+	g.to(p, s, PrepareLimit)
+	g.do(StartServer{p.entry, p.conn})
 }
 
 // respond sends a RESPONSE with what was chosen for them and what we propose
@@ -169,10 +185,14 @@ func (g *Gateway) respond(p *peer) {
 		return
 	}
 	p.gate = g.home.Gateway
-	g.send(p, &Message{
+	m := &Message{
 		Type: Response, Talk: p.talk, Domain: g.cfg.Domain, Protocols: []Protocol{p.entry.Protocol},
 		Offers: p.offers, Gateway: g.home.Gateway, Initiator: p.entry.Theirs,
-	})
+	}
+	if p.running {
+		m.Features, m.TunnelID, m.Port = FeatureThreeMessages, p.entry.TunnelID, p.entry.LocalPort
+	}
+	g.send(p, m)
 	g.to(p, Responded, AnswerLimit)
 	g.do(Progress{Peer: p.Name, Step: StepResponse})
 }
@@ -203,7 +223,8 @@ func (g *Gateway) responseNaked(p *peer, m *Message) {
 	g.respond(p)
 }
 
-// acked takes ACK: the VPN server is started (¶126).
+// acked takes ACK: the VPN server is started (¶126), or told what it serves
+// when it listens already (¶80).
 func (g *Gateway) acked(p *peer, m *Message) {
 	if m.Protocol() != p.entry.Protocol || !slices.Equal(m.Initiator, p.entry.Theirs) {
 		g.refuse(p, m, ReasonMalformed, "ACK names another protocol or other substitutes than RESPONSE")
@@ -220,41 +241,48 @@ func (g *Gateway) acked(p *peer, m *Message) {
 	p.entry.Own = m.Responder
 	p.entry.OwnGateway = Inside(p.gate, m.Responder)
 	if !g.fits(p) { // the initiator starts over with a new REQUEST
-		g.nak(p, m, errTaken)
-		g.stop(p)
-		g.to(p, Refusing, AnswerLimit)
+		g.tryAnother(p, Ack)
 		return
 	}
-	if p.entry.LocalPort = g.port(); p.entry.LocalPort == 0 {
-		g.refuse(p, m, ReasonServer, noPort)
+	g.do(Progress{Peer: p.Name, Step: StepAck})
+	if !p.running {
+		g.serve(p, m, Preparing)
 		return
 	}
-	p.entry.TunnelID, p.running = g.tunnelID(), true
-	g.to(p, Preparing, PrepareLimit)
-	g.do(Progress{Peer: p.Name, Step: StepAck}, StartServer{p.entry, p.conn})
+	g.to(p, Connecting, LinkLimit)
+	g.do(Agreed{p.entry}, Progress{Peer: p.Name, Step: StepReady})
+}
+
+// tryAnother refuses REQUEST or ACK because of what has changed since A' was
+// chosen.
+func (g *Gateway) tryAnother(p *peer, refused Type) {
+	g.nak(p, &Message{Type: refused, Talk: p.talk}, errTaken)
+	g.stop(p)
+	g.to(p, Refusing, AnswerLimit)
 }
 
 var errTaken = errors.New("taken by another tunnel in the meantime, or our addresses have changed")
 
-// started: a server that listens is announced with READY; of a client nothing
-// more is to be said before its link stands.
+// started: a server that listens is announced with RESPONSE or READY; of a
+// client nothing more is to be said before its link stands.
 func (g *Gateway) started(p *peer) {
-	if p.state != Preparing {
-		return
-	}
-	e := &p.entry
-	if !g.fits(p) {
+	switch {
+	case p.state == Listening && g.substitutesFree(p, p.entry.Theirs):
+		g.respond(p)
+	case p.state == Listening:
+		g.tryAnother(p, Request)
+	case p.state != Preparing:
+	case !g.fits(p):
 		g.fail(p, ReasonAddresses, "our addresses have changed meanwhile") // the initiator tries again
-		return
-	}
-	if p.conn == 0 {
+	case p.conn == 0:
 		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
-		return
+	default:
+		e := &p.entry
+		g.send(p, &Message{
+			Type: Ready, Talk: p.talk, Protocols: []Protocol{e.Protocol},
+			Initiator: e.Theirs, Responder: e.Own, TunnelID: e.TunnelID, Port: e.LocalPort,
+		})
+		g.to(p, Connecting, LinkLimit)
+		g.do(Progress{Peer: p.Name, Step: StepReady})
 	}
-	g.send(p, &Message{
-		Type: Ready, Talk: p.talk, Protocols: []Protocol{e.Protocol},
-		Initiator: e.Theirs, Responder: e.Own, TunnelID: e.TunnelID, Port: e.LocalPort,
-	})
-	g.to(p, Connecting, LinkLimit)
-	g.do(Progress{Peer: p.Name, Step: StepReady})
 }

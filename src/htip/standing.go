@@ -34,7 +34,7 @@ func (g *Gateway) closed(p *peer, ev Closed) {
 	}
 	p.conn = 0
 	switch p.state {
-	case Dialing, Requested, Acked, Refusing, Responded:
+	case Dialing, Requested, Acked, Refusing, Listening, Responded:
 		if ev.Reason == 0 {
 			ev.Reason, ev.Text = ReasonUnreachable, "the other gateway closed the connection"
 		}
