@@ -1,8 +1,17 @@
+<<<<<<< HEAD
 # make demo      two homes with the same network, connected before your eyes
 # make test      everything: lint, unit tests, fuzz seeds, real routers in QEMU
 # make size      what the program costs on a router; fails above the budgets
 # make check     the quick part of make test
 # make test-arm  two ARM homes in QEMU; fetches what make test does not need
+=======
+# make demo    two homes with the same network, connected before your eyes
+# make test    everything: lint, unit tests, fuzz seeds, real routers in QEMU
+# make size    what the program costs on a router; fails above the budgets
+# make check   the quick part of make test
+# make sim     SEEDS worlds of many gateways, with everything going wrong
+# make exhaustive   every order of events of two gateways
+>>>>>>> dp
 
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOARCH  ?= $(shell go env GOARCH)
@@ -13,7 +22,11 @@ OUT     ?= build/htip
 # hot: packets stay in the kernel.
 GCFLAGS := all=-l
 
+<<<<<<< HEAD
 .PHONY: demo test test-arm check lint unit qemu setup size program race fuzz
+=======
+.PHONY: demo test check lint unit qemu setup size program race fuzz sim scale exhaustive
+>>>>>>> dp
 
 demo: setup
 	go run ./tests/qemu/demo
@@ -59,3 +72,15 @@ fuzz:
 	@for pkg in $$(go list ./src/... ./tests/ubusd/...); do \
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done
+
+# Simulated worlds; a failing seed is made smaller and shown. A million tunnel
+# set-ups are about 12,000 seeds.
+SEEDS   ?= 12000
+SEED    ?= 1
+WORKERS ?= 1
+sim:
+	go run ./tests/sim/cmd/sim -seed $(SEED) -seeds $(SEEDS) -workers $(WORKERS)
+
+# 10,000 homes with one network, and 1,000 tunnels of one gateway.
+scale:
+	go run ./tests/sim/cmd/sim -scale

@@ -247,6 +247,14 @@ func TestConnectShowsTheStepsAndTheSentence(t *testing.T) {
 	} else if string(w[len(w)-1].Tunnels[0].Secret) != string(b.path.Applied()[len(b.path.Applied())-1].Tunnels[0].Secret) {
 		t.Error("the two ends have different secrets")
 	}
+	// The first embodiment: bob's server listened before anything was agreed on.
+	early := false
+	for _, w := range b.path.Applied() {
+		early = early || len(w.Tunnels) == 1 && w.Tunnels[0].Server && len(w.Tunnels[0].Own) == 0 && !w.Tunnels[0].LocalAddr.IsValid()
+	}
+	if !early {
+		t.Errorf("bob's server did not listen early: %+v", b.path.Applied())
+	}
 	for _, c := range [][]string{{"status"}, {"peers"}, {"hosts"}, {"hosts", "bob"}, {"key"}, {"version"}, {"help"}} {
 		if out := a.must(c...); out == "" {
 			t.Errorf("htip %v prints nothing", c)

@@ -50,6 +50,11 @@ func (d *Daemon) act(actions []htip.Action) {
 			d.startTunnel(a.Entry, a.Conn)
 		case htip.StartClient:
 			d.startTunnel(a.Entry, a.Conn)
+		case htip.Agreed:
+			if t := d.tunnels[a.Entry.Peer]; t != nil && t.Entry.TunnelID == a.Entry.TunnelID {
+				t.Entry = a.Entry
+				d.tunnelsChanged()
+			}
 		case htip.StopTunnel:
 			if t := d.tunnels[a.Entry.Peer]; t != nil && t.Entry.TunnelID == a.Entry.TunnelID {
 				delete(d.tunnels, a.Entry.Peer)

@@ -50,14 +50,21 @@ type tunnel struct {
 	linked  bool // and the state machine knows
 }
 
+// agreed tells whether the addresses of both homes are known: a server may
+// listen before that.
+func (t *tunnel) agreed() bool { return t.Entry.OwnGateway.IsValid() }
+
 // path is the tunnel as the data path wants to know it.
 func (t *tunnel) path() datapath.Tunnel {
 	e := &t.Entry
 	p := datapath.Tunnel{
 		Name: e.Peer, Device: device(e.Peer), Protocol: e.Protocol.String(), Server: e.Role == htip.Responder,
-		LocalPort: e.LocalPort, Remote: netip.AddrPortFrom(t.Remote, e.PeerPort),
-		LocalAddr: e.OwnGateway, PeerAddr: e.PeerGateway, Peer: htip.Substitutes(e.Theirs), Secret: t.Secret, MTU: t.MTU,
+		LocalPort: e.LocalPort, Remote: netip.AddrPortFrom(t.Remote, e.PeerPort), Secret: t.Secret, MTU: t.MTU,
 	}
+	if !t.agreed() {
+		return p
+	}
+	p.LocalAddr, p.PeerAddr, p.Peer = e.OwnGateway, e.PeerGateway, htip.Substitutes(e.Theirs)
 	for _, m := range e.Own {
 		p.Own = append(p.Own, datapath.Mapping(m))
 	}
@@ -127,6 +134,9 @@ func encodeTunnels(ts map[string]*tunnel) ubus.Table {
 	var out ubus.Table
 	for _, name := range sorted(ts) {
 		x := ts[name]
+		if !x.agreed() {
+			continue // nothing that a new process could take over
+		}
 		e := &x.Entry
 		out = append(out, ubus.F(name, ubus.Table{
 			ubus.F("domain", e.Domain), ubus.F("protocol", e.Protocol.String()), ubus.F("id", int64(e.TunnelID)), ubus.F("role", e.Role.String()),

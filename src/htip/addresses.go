@@ -34,25 +34,20 @@ func (g *Gateway) Known() []netip.Prefix {
 
 // taken is all that a substitute of p's home must not overlap here (design law
 // 2): our networks, everything else connected or routed, and the substitutes,
-// ours and theirs, of every other tunnel. The substitutes of homes that are not
-// connected now are kept for them: otherwise a peer could take an absent home's
-// place, and its addresses in everybody's bookmarks.
+// ours and theirs, of every other tunnel. Those of homes that are not connected
+// now are kept for them: otherwise a peer could take an absent home's place, and
+// its addresses in everybody's bookmarks; or the place by which an absent home
+// knows us.
 func (g *Gateway) taken(p *peer) []netip.Prefix {
 	out := slices.Concat(g.home.Networks, g.home.Occupied)
 	for _, n := range g.order {
-		q := g.peers[n]
-		switch {
-		case q == p:
-		case len(q.entry.Theirs) > 0:
-			for _, m := range q.entry.Own {
-				out = append(out, m.Substitute)
-			}
-			for _, m := range q.entry.Theirs {
-				out = append(out, m.Substitute)
-			}
-		default:
-			for _, m := range q.before.Theirs {
-				out = append(out, m.Substitute)
+		if q := g.peers[n]; q != p {
+			own, theirs := q.mappings()
+			out = appendSubstitutes(out, theirs)
+			for _, m := range own {
+				if m.NAT() && slices.Contains(g.home.Networks, m.Network) { // not of a network that we had once
+					out = append(out, m.Substitute)
+				}
 			}
 		}
 	}
@@ -65,57 +60,105 @@ func (g *Gateway) foreign(p *peer) []netip.Prefix {
 	var out []netip.Prefix
 	for _, n := range g.order {
 		if q := g.peers[n]; q != p {
-			ms := q.entry.Theirs
-			if len(ms) == 0 {
-				ms = q.before.Theirs
+			_, theirs := q.mappings()
+			out = appendSubstitutes(out, theirs)
+		}
+	}
+	return out
+}
+
+// mappings are what a peer has now, or had last time.
+func (p *peer) mappings() (own, theirs []Mapping) {
+	if len(p.entry.Theirs) > 0 {
+		return p.entry.Own, p.entry.Theirs
+	}
+	return p.before.Own, p.before.Theirs
+}
+
+func appendSubstitutes(out []netip.Prefix, ms []Mapping) []netip.Prefix {
+	for _, m := range ms {
+		out = append(out, m.Substitute)
+	}
+	return out
+}
+
+// inUse are the substitutes by which other homes know our networks, for each
+// network the most usual first.
+func (g *Gateway) inUse(p *peer) []Mapping {
+	var out []Mapping
+	var count []int
+	for _, n := range g.order {
+		q := g.peers[n]
+		if q == p {
+			continue
+		}
+		own, _ := q.mappings()
+		for _, m := range own {
+			if !m.NAT() {
+				continue
 			}
-			for _, m := range ms {
-				out = append(out, m.Substitute)
+			i := slices.Index(out, m)
+			if i < 0 && len(out) < maxInUse {
+				i, out, count = len(out), append(out, m), append(count, 0)
+			}
+			if i < 0 {
+				continue
+			}
+			for count[i]++; i > 0 && count[i] > count[i-1]; i-- {
+				out[i], out[i-1], count[i], count[i-1] = out[i-1], out[i], count[i-1], count[i]
 			}
 		}
 	}
 	return out
 }
 
+// maxInUse bounds what inUse looks at: more is of no use in an offer.
+const maxInUse = 2 * MaxNetworks
+
 // choose picks the substitutes of p's networks.
 func (g *Gateway) choose(p *peer, offers []Offer, own []netip.Prefix) ([]Mapping, error) {
-	var before []Mapping
 	var nets []netip.Prefix
 	for _, o := range offers {
 		nets = append(nets, o.Network)
 	}
-	if p.before.valid(g.home.Networks, nets) {
-		before = p.before.Theirs
-	}
-	return Choose(offers, append(g.taken(p), own...), before)
+	return Choose(offers, append(g.taken(p), own...), p.before.Theirs, !p.before.valid(g.home.Networks, nets))
 }
 
-// substitutesFree and ownFree check an agreement against what has changed since
-// its parts were offered.
+// substitutesFree and ownFree check an agreement against what stands now. What
+// is only kept for absent homes ends no agreement.
 func (g *Gateway) substitutesFree(p *peer, theirs []Mapping) bool {
-	s := newSpace(g.taken(p))
 	for _, m := range theirs {
-		if !s.free(m.Substitute) {
+		s := m.Substitute
+		if overlapsAny(s, g.home.Networks) || overlapsAny(s, g.home.Occupied) {
 			return false
+		}
+		for _, q := range g.peers {
+			if q != p && (meets(s, q.entry.Own) || meets(s, q.entry.Theirs)) {
+				return false
+			}
 		}
 	}
 	return true
 }
 
 func (g *Gateway) ownFree(p *peer, own []Mapping) bool {
-	var others []netip.Prefix
-	for _, n := range g.order {
-		if q := g.peers[n]; q != p {
-			others = append(others, Substitutes(q.entry.Theirs)...)
-		}
-	}
-	s := newSpace(others, g.home.Occupied)
 	for _, m := range own {
-		if !s.free(m.Substitute) || m.NAT() && overlapsAny(m.Substitute, g.home.Networks) {
+		s := m.Substitute
+		if overlapsAny(s, g.home.Occupied) || m.NAT() && overlapsAny(s, g.home.Networks) {
 			return false
+		}
+		for _, q := range g.peers {
+			if q != p && meets(s, q.entry.Theirs) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// meets tells whether s overlaps a substitute.
+func meets(s netip.Prefix, ms []Mapping) bool {
+	return slices.ContainsFunc(ms, func(m Mapping) bool { return m.Substitute.Overlaps(s) })
 }
 
 // makeOffers are our networks with candidates; false when one can't be offered
@@ -125,15 +168,13 @@ func (g *Gateway) makeOffers(p *peer, more []netip.Prefix) bool {
 	for _, o := range p.theirs {
 		nets = append(nets, o.Network)
 	}
-	before := p.before.Own
-	if len(nets) > 0 && !p.before.valid(g.home.Networks, nets) {
-		before = nil // one of the homes was renumbered: begin afresh
-	}
 	p.offers = g.home.Offers(Bounds{
 		Avoid:   slices.Concat(g.foreign(p), p.avoid, more),
 		Peer:    nets,
 		Reserve: p.role == Initiator,
-		Before:  before,
+		Before:  p.before.Own,
+		Fresh:   len(nets) > 0 && !p.before.valid(g.home.Networks, nets),
+		InUse:   g.inUse(p),
 	})
 	for _, o := range p.offers {
 		if len(o.Candidates) == 0 {
@@ -146,14 +187,14 @@ func (g *Gateway) makeOffers(p *peer, more []netip.Prefix) bool {
 // port is the lowest VPN port that no tunnel of ours uses; 0 when all are in
 // use.
 func (g *Gateway) port() uint16 {
-	used := map[uint16]bool{}
+	used := make([]bool, g.cfg.Ports)
 	for _, p := range g.peers {
-		used[p.entry.LocalPort] = true
-	}
-	for i := range g.cfg.Ports {
-		if n := g.cfg.PortBase + i; !used[n] {
-			return n
+		if i := int(p.entry.LocalPort) - int(g.cfg.PortBase); p.entry.LocalPort != 0 && i >= 0 && i < len(used) {
+			used[i] = true
 		}
+	}
+	if i := slices.Index(used, false); i >= 0 {
+		return g.cfg.PortBase + uint16(i)
 	}
 	return 0
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"sort"
 )
 
 // Order is how a home orders the substitutes it proposes.
@@ -39,51 +38,77 @@ type Bounds struct {
 	Reserve bool
 	// Before: our mappings in the last tunnel with this peer, proposed first.
 	Before []Mapping
+	// Fresh: one of the homes has other networks than then. A network that no
+	// longer collides gets its own address back (law 4) and has it proposed
+	// first; one that still does keeps its substitute.
+	Fresh bool
+	// InUse: by which substitutes other homes know our networks, the most usual
+	// first: whoever comes next shall know us by the same (law 5).
+	InUse []Mapping
 }
 
 // Offers lists our networks with the candidates for their substitutes. A
 // network that can't be offered anything comes with no candidates.
 func (h Home) Offers(b Bounds) []Offer {
 	avoid := slices.Concat(b.Avoid, b.Peer)
+	mine := newSpace(avoid, h.Occupied)
 	var reserved []netip.Prefix
 	if b.Reserve {
-		reserved = h.expect(avoid, b.Peer)
+		reserved = h.expect(mine, b.Peer)
 	}
-	out := make([]Offer, 0, len(h.Networks))
-	var heads []netip.Prefix // the first proposals of our networks must not overlap each other
-	for _, n := range h.Networks {
-		o := Offer{Network: n}
-		// Its own address first: what collides with nothing keeps it (¶79).
-		// It may overlap neither avoid nor what other networks were given.
-		mine := newSpace(avoid, h.Occupied, heads)
-		others := newSpace(avoid, reserved, h.Networks, h.Occupied, heads)
+	taken := mine.with(reserved, h.Networks)
+	out := make([]Offer, len(h.Networks))
+	// What each network had, and its own address, come before anything new: a
+	// new proposal for one network must not take the place of another one.
+	for i, n := range h.Networks {
+		o := &out[i]
+		o.Network = n
+		own := mine.free(n) && insideAny(n, Private) // what collides with nothing keeps its address (¶79)
+		if own && b.Fresh {
+			o.propose(n)
+		}
 		for _, m := range b.Before {
-			if m.Network == n && (m.NAT() && others.free(m.Substitute) || !m.NAT() && mine.free(n)) {
-				o.Candidates = append(o.Candidates, m.Substitute)
+			if m.Network == n && (m.NAT() && taken.free(m.Substitute) || !m.NAT() && own) {
+				o.propose(m.Substitute)
 			}
 		}
-		if mine.free(n) && insideAny(n, Private) && !slices.Contains(o.Candidates, n) {
-			o.Candidates = append(o.Candidates, n)
+		if own {
+			o.propose(n)
 		}
-		switch h.Order {
-		case Sequential:
-			o.Candidates = h.sequential(o, others)
-		default:
-			o.Candidates = h.derived(o, others)
-		}
-		for _, c := range o.Candidates[:min(len(o.Candidates), 1+explicit)] {
-			if c.Bits() == n.Bits() && c != n {
-				heads = append(heads, c)
+		taken = taken.with(o.Candidates)
+	}
+	for i := range out {
+		o := &out[i]
+		for _, m := range b.InUse {
+			if m.Network == o.Network && taken.free(m.Substitute) {
+				o.propose(m.Substitute)
+				taken = taken.with(o.Candidates)
 			}
 		}
-		out = append(out, o)
+		n := len(o.Candidates)
+		if h.Order == Sequential {
+			o.Candidates = h.sequential(o, taken)
+		} else {
+			o.Candidates = h.derived(o, taken)
+		}
+		for _, c := range o.Candidates[n:] {
+			if c.Bits() == o.Network.Bits() {
+				taken = taken.with([]netip.Prefix{c}) // first proposals of our networks must not overlap each other
+			}
+		}
 	}
 	return out
 }
 
+func (o *Offer) propose(p netip.Prefix) {
+	if !slices.Contains(o.Candidates, p) {
+		o.Candidates = append(o.Candidates, p)
+	}
+}
+
 // expect are the substitutes that the peer's colliding networks will most
 // likely be given.
-func (h Home) expect(avoid, peer []netip.Prefix) []netip.Prefix {
+func (h Home) expect(mine space, peer []netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	if h.Order != Sequential {
 		return nil // the peer's order can't be guessed, and ours rarely meets it
@@ -92,7 +117,7 @@ func (h Home) expect(avoid, peer []netip.Prefix) []netip.Prefix {
 		if !overlapsAny(p, h.Networks) {
 			continue
 		}
-		s := newSpace(avoid, h.Networks, h.Occupied, out)
+		s := mine.with(h.Networks, out)
 		for _, r := range h.Pool {
 			if q, ok := s.lowest(r, p.Bits()); ok {
 				out = append(out, q)
@@ -103,45 +128,45 @@ func (h Home) expect(avoid, peer []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-func (h Home) sequential(o Offer, taken space) []netip.Prefix {
-	bits := o.Network.Bits()
+func (h Home) sequential(o *Offer, taken space) []netip.Prefix {
+	out := o.Candidates
 	for _, r := range h.Pool {
-		for len(o.Candidates) < explicit {
-			p, ok := merge(slices.Concat(taken, newSpace(o.Candidates))).lowest(r, bits)
+		for len(out) < explicit {
+			p, ok := taken.with(out).lowest(r, o.Network.Bits())
 			if !ok {
 				break
 			}
-			o.Candidates = append(o.Candidates, p)
+			out = append(out, p)
 		}
 	}
-	return o.Candidates
+	return out
 }
 
 // derived proposes places in the pool that follow from our key and the network
 // alone, and behind them ranges. The same first place is therefore offered to
 // every peer (design law 5).
-func (h Home) derived(o Offer, taken space) []netip.Prefix {
+func (h Home) derived(o *Offer, taken space) []netip.Prefix {
 	bits := o.Network.Bits()
+	out := o.Candidates
 	var slots uint64
 	for _, r := range h.Pool {
 		if r.Bits() <= bits {
 			slots += size(r.Bits()) / size(bits)
 		}
 	}
-	want := len(o.Candidates) + explicit
-	for i := uint32(0); i < tries && slots > 0 && len(o.Candidates) < want; i++ {
+	want := len(out) + explicit
+	for i := uint32(0); i < tries && slots > 0 && len(out) < want; i++ {
 		p := h.slot(hash(h.Seed, o.Network, i)%slots, bits)
-		if taken.free(p) && !overlapsAny(p, o.Candidates) {
-			o.Candidates = append(o.Candidates, p)
+		if taken.free(p) && !overlapsAny(p, out) {
+			out = append(out, p)
 		}
 	}
+	// The largest first: they are the likeliest to have room at the other end.
 	var gaps []netip.Prefix
 	for _, r := range h.Pool {
-		gaps = append(gaps, taken.gaps(r, bits)...)
+		gaps = taken.largest(gaps, ranges, r, bits)
 	}
-	// The largest first: they are the likeliest to have room at the other end.
-	sort.SliceStable(gaps, func(i, j int) bool { return gaps[i].Bits() < gaps[j].Bits() })
-	return append(o.Candidates, gaps[:min(len(gaps), ranges)]...)
+	return append(out, gaps...)
 }
 
 // slot is the n-th prefix of the given length in the pool.

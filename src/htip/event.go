@@ -97,7 +97,9 @@ type (
 		After time.Duration
 	}
 	// StartServer and StartClient start the VPN program of a tunnel. The keys
-	// come from the TLS session of Conn.
+	// come from the TLS session of Conn. The Entry of a server that has to listen
+	// before addresses are agreed (Config.EarlyServers) has no Own and no
+	// OwnGateway yet: Agreed brings them, or StopTunnel comes.
 	StartServer struct {
 		Entry Entry
 		Conn  ConnID
@@ -106,6 +108,9 @@ type (
 		Entry Entry
 		Conn  ConnID
 	}
+	// Agreed completes the Entry of a server that listens already: addresses,
+	// NAT and routes can be set now. LinkUp is true only after it.
+	Agreed struct{ Entry Entry }
 	// Prove sends packets through the tunnel until one came back (Proven).
 	Prove struct{ Entry Entry }
 	// StopTunnel ends the VPN program and removes NAT and routes.
@@ -131,6 +136,7 @@ func (CloseConn) action()   {}
 func (SetTimer) action()    {}
 func (StartServer) action() {}
 func (StartClient) action() {}
+func (Agreed) action()      {}
 func (Prove) action()       {}
 func (StopTunnel) action()  {}
 func (Save) action()        {}
@@ -145,7 +151,7 @@ const (
 	StepResponse                   // RESPONSE
 	StepNak                        // NAK; another round follows
 	StepAck                        // ACK
-	StepReady                      // READY
+	StepReady                      // READY; in a talk of three messages ACK: the server listens, the client starts
 	StepTunnel                     // the VPN tunnel carries addresses, NAT is set
 	StepUp                         // a packet has passed both ways
 	StepDown                       // it was up and is no more
@@ -172,6 +178,7 @@ const (
 	Requested               // initiator: REQUEST sent
 	Acked                   // initiator: ACK sent
 	Refusing                // responder: NAK sent, the next REQUEST may follow
+	Listening               // responder: VPN server is starting, RESPONSE follows (three messages)
 	Responded               // responder: RESPONSE sent
 	Preparing               // responder: VPN server is starting
 	Connecting              // both: VPN server listens, client is connecting
@@ -179,7 +186,7 @@ const (
 	Up                      // both
 )
 
-var stateNames = [...]string{"idle", "waiting", "dialing", "requested", "acked", "refusing", "responded", "preparing", "connecting", "proving", "up"}
+var stateNames = [...]string{"idle", "waiting", "dialing", "requested", "acked", "refusing", "listening", "responded", "preparing", "connecting", "proving", "up"}
 
 func (s State) String() string {
 	if int(s) < len(stateNames) {
@@ -197,16 +204,18 @@ const (
 	LinkLimit      = 30 * time.Second // for the VPN tunnel to stand
 	ProveLimit     = 15 * time.Second
 	KeepaliveEvery = 30 * time.Second
-	HoldTime       = 2 * time.Minute // a tunnel that a user ended while the peer could not be told is not accepted again
+	HoldTime       = 2 * time.Minute // a tunnel that a user ended is not accepted again from a peer that does not know it
 
 	// MaxRounds is how often new parameters are tried within one attempt.
 	MaxRounds = 6
 	// MaxBusy is how often a busy peer is asked again.
 	MaxBusy = 5
+	// MaxApproval is how often a peer is asked again whose people have not
+	// decided yet: for about an hour.
+	MaxApproval = 60
 )
 
+var pauses = [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
+
 // backoff is the pause before attempt n+1.
-func backoff(n int) time.Duration {
-	steps := [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
-	return steps[min(n, len(steps)-1)]
-}
+func backoff(n int) time.Duration { return pauses[min(n, len(pauses)-1)] }

@@ -2,7 +2,6 @@ package htip
 
 import (
 	"bytes"
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -17,6 +16,13 @@ type Config struct {
 	PortBase  uint16 // first UDP port for VPN programs
 	Ports     uint16 // how many of them
 	Random    func() uint64
+
+	// ThreeMessages: as initiator start the VPN client upon our own ACK, where
+	// the other home's server listens already (first embodiment, ¶77-81).
+	ThreeMessages bool
+	// EarlyServers are the protocols whose server can listen before addresses
+	// are agreed: as responder start it upon REQUEST, when the initiator can.
+	EarlyServers []Protocol
 }
 
 // Peer is another home as configured here.
@@ -53,18 +59,23 @@ type peer struct {
 	timer uint32 // sequence number of the live timer
 
 	established bool // was up since the last Connect: try again when it breaks
-	held        bool // a user ended it and the peer could not be told
+	wants       bool // an attempt of ours is under way, or follows by itself
+	running     bool // a VPN program was asked for and is not stopped yet
 	attempts    int
 	rounds      int
 	answered    bool // the last KEEPALIVE was answered
 	told        bool // the peer knows why the talk ends
 
 	offers []Offer        // ours, as last sent
+	gate   netip.Addr     // our address that was sent with them
 	theirs []Offer        // the peer's, as last received
 	nets   []netip.Prefix // the peer's networks, from a NAK
 	avoid  []netip.Prefix // what NAKs of this attempt named
 	entry  Entry          // agreement in the making or in force
 	before Record
+
+	held     uint64 // a user ended this tunnel or talk, and the peer may not know
+	replaces uint64 // what the peer says is in the way of our REQUEST
 
 	reason Reason // of the last failure
 	text   string
@@ -91,7 +102,7 @@ func (g *Gateway) SetPeers(ps []Peer, records map[string]Record) []Action {
 		names = append(names, c.Name)
 		p := g.peers[c.Name]
 		if p != nil && !bytes.Equal(p.Key, c.Key) {
-			g.disconnect(p, ReasonSuperseded) // another home under an old name
+			g.disconnect(p, ReasonRefused) // another home under an old name
 			p = nil
 		}
 		if p == nil {
@@ -99,7 +110,7 @@ func (g *Gateway) SetPeers(ps []Peer, records map[string]Record) []Action {
 			g.peers[c.Name] = p
 		}
 		p.Peer = c
-		if p.state >= Preparing && !slices.Contains(c.Protocols, p.entry.Protocol) {
+		if p.entry.Protocol != 0 && !contains(c.Protocols, p.entry.Protocol) {
 			g.fail(p, ReasonNoProtocol, p.entry.Protocol.String()+" is no longer allowed with this home")
 		}
 	}
@@ -122,7 +133,8 @@ func (g *Gateway) SetAuto(name string, auto bool) {
 }
 
 // SetHome takes what changed of our own addresses. Tunnels whose agreement no
-// longer fits are negotiated anew, the others stay as they are.
+// longer fits are negotiated anew, the others stay as they are; a talk under way
+// notices at its next message.
 func (g *Gateway) SetHome(h Home) []Action {
 	g.out = nil
 	g.home = h
@@ -132,20 +144,20 @@ func (g *Gateway) SetHome(h Home) []Action {
 			continue
 		}
 		const why = "our addresses have changed"
-		g.end(p, ReasonSuperseded, why)
-		g.do(Progress{Peer: p.Name, Step: StepDown, Reason: ReasonSuperseded, Text: why})
-		if p.role == Initiator {
-			g.start(p)
-		} else {
-			p.reason, p.text = ReasonSuperseded, why
-			g.to(p, Idle, 0)
+		if p.role != Initiator { // the other home is told, and asks anew
+			g.fail(p, ReasonAddresses, why)
+			continue
 		}
+		g.end(p, ReasonAddresses, why)
+		g.do(Progress{Peer: p.Name, Step: StepDown, Reason: ReasonAddresses, Text: why})
+		g.start(p)
 	}
 	return g.out
 }
 
 // Adopt takes a tunnel over that a former process of this gateway left
-// standing. Nothing is negotiated; an initiator opens a control connection.
+// standing. Nothing is negotiated; an initiator opens a control connection. A
+// tunnel that does not fit our addresses as they are now is stopped.
 func (g *Gateway) Adopt(e Entry) []Action {
 	g.out = nil
 	p := g.peers[e.Peer]
@@ -153,7 +165,13 @@ func (g *Gateway) Adopt(e Entry) []Action {
 		g.do(StopTunnel{e})
 		return g.out
 	}
-	p.entry, p.role, p.state, p.established = e, e.Role, Up, true
+	p.entry, p.role, p.running = e, e.Role, true
+	if !g.fits(p) {
+		g.stop(p)
+		return g.out
+	}
+	p.state, p.established = Up, true
+	g.remember(p)
 	g.do(Progress{Peer: p.Name, Step: StepUp})
 	if p.role == Initiator {
 		g.timer(p, time.Second)
@@ -224,8 +242,8 @@ func (g *Gateway) Handle(name string, ev Event) []Action {
 			g.started(p)
 		}
 	case StartFailed:
-		if ev.TunnelID == p.entry.TunnelID && (p.state == Preparing || p.state == Connecting) {
-			g.startFailed(p, ev.Text)
+		if ev.TunnelID == p.entry.TunnelID && p.running && p.state <= Connecting {
+			g.fail(p, ReasonServer, ev.Text)
 		}
 	case LinkUp:
 		if ev.TunnelID == p.entry.TunnelID && p.state == Connecting {
@@ -237,8 +255,12 @@ func (g *Gateway) Handle(name string, ev Event) []Action {
 			g.up(p)
 		}
 	case LinkDown:
-		if ev.TunnelID == p.entry.TunnelID && p.state >= Connecting {
-			g.fail(p, ReasonLink, ev.Text)
+		if ev.TunnelID == p.entry.TunnelID && p.running {
+			r := ReasonLink
+			if p.state < Connecting {
+				r = ReasonServer
+			}
+			g.fail(p, r, ev.Text)
 		}
 	}
 	return g.out
@@ -257,217 +279,4 @@ func (g *Gateway) to(p *peer, s State, limit time.Duration) {
 func (g *Gateway) timer(p *peer, after time.Duration) {
 	p.timer++
 	g.do(SetTimer{p.Name, p.timer, after})
-}
-
-func (g *Gateway) connect(p *peer) {
-	p.held = false
-	switch p.state {
-	case Up:
-		g.do(Progress{Peer: p.Name, Step: StepUp})
-	case Idle, Waiting:
-		p.attempts = 0
-		g.start(p)
-	}
-}
-
-// start begins an attempt as initiator.
-func (g *Gateway) start(p *peer) {
-	g.dropConn(p)
-	p.role, p.rounds = Initiator, 0
-	p.entry, p.offers, p.theirs, p.nets, p.avoid = Entry{}, nil, nil, nil, nil
-	g.do(Progress{Peer: p.Name, Step: StepConnecting})
-	g.to(p, Dialing, DialLimit)
-	g.do(Dial{p.Name})
-}
-
-func (g *Gateway) disconnect(p *peer, r Reason) {
-	if p.state == Idle {
-		p.established = false
-		return
-	}
-	p.held = r == ReasonUser && p.conn == 0 && p.state >= Connecting
-	g.end(p, r, "")
-	p.established, p.reason, p.text = false, 0, ""
-	g.do(Progress{Peer: p.Name, Step: StepDown, Reason: r})
-	p.state = Idle
-	hold := time.Duration(0)
-	if p.held {
-		hold = HoldTime
-	}
-	g.timer(p, hold)
-}
-
-// end closes what there is of a tunnel and its talk, and tells the peer why.
-func (g *Gateway) end(p *peer, r Reason, text string) {
-	switch {
-	case p.conn == 0 || p.told:
-	case p.state >= Connecting:
-		g.send(p, &Message{Type: Close, Talk: p.talk, TunnelID: p.entry.TunnelID, Reason: r, Text: clip(text)})
-	case p.role == Responder && p.state >= Refusing:
-		n := &Message{Type: Nak, Talk: p.talk, Refused: Request, Reason: r, Text: clip(text)}
-		if p.state == Preparing {
-			n.Refused = Ack
-		}
-		g.send(p, n)
-	}
-	p.told = false
-	g.dropConn(p)
-	if p.state >= Preparing && p.entry.TunnelID != 0 {
-		g.do(StopTunnel{p.entry})
-	}
-	p.entry = Entry{}
-}
-
-func (g *Gateway) dropConn(p *peer) {
-	if p.conn != 0 {
-		g.do(CloseConn{p.conn})
-		p.conn = 0
-	}
-}
-
-// fail ends an attempt or a tunnel that no longer works, and decides whether
-// another attempt follows.
-func (g *Gateway) fail(p *peer, r Reason, text string) {
-	was := p.state
-	g.end(p, r, text)
-	p.reason, p.text = r, text
-	pr := Progress{Peer: p.Name, Step: StepFailed, Reason: r, Text: text}
-	if was == Up {
-		pr.Step = StepDown
-	}
-	again := p.role == Initiator && p.Domain != "" && !r.Permanent() && (p.established || p.Auto || r == ReasonBusy && p.attempts < MaxBusy)
-	if p.Auto && p.Domain != "" && r != ReasonUser && !again {
-		again, p.attempts = true, max(p.attempts, 5) // somebody may mend it meanwhile; don't hurry
-	}
-	if !again {
-		p.established = false
-		g.to(p, Idle, 0)
-		g.do(pr)
-		return
-	}
-	pr.Retry = backoff(p.attempts)
-	p.attempts++
-	g.to(p, Waiting, pr.Retry)
-	g.do(pr)
-}
-
-func (g *Gateway) up(p *peer) {
-	p.established, p.answered, p.reason, p.text = true, true, 0, ""
-	g.to(p, Up, 0)
-	if p.role == Initiator {
-		g.timer(p, KeepaliveEvery)
-	}
-	if r := (Record{Own: p.entry.Own, Theirs: p.entry.Theirs}); !r.Equal(p.before) {
-		p.before = r
-		g.do(Save{p.Name, r})
-	}
-	g.do(Progress{Peer: p.Name, Step: StepUp})
-}
-
-func (g *Gateway) closed(p *peer, ev Closed) {
-	if ev.Conn != p.conn {
-		return
-	}
-	p.conn = 0
-	switch p.state {
-	case Dialing, Requested, Acked, Refusing, Responded:
-		if ev.Reason == 0 {
-			ev.Reason, ev.Text = ReasonUnreachable, "the other gateway closed the connection"
-		}
-		g.fail(p, ev.Reason, ev.Text)
-	case Up:
-		if p.role == Initiator {
-			g.timer(p, backoff(0))
-		}
-	}
-}
-
-func (g *Gateway) malformed(p *peer, ev Malformed) {
-	var v VersionError
-	r := ReasonMalformed
-	if errors.As(ev.Err, &v) {
-		r = ReasonVersion
-	}
-	g.do(Send{ev.Conn, &Message{Type: Nak, Talk: ev.Talk, Refused: Request, Reason: r, Text: clip(ev.Err.Error())}}, CloseConn{ev.Conn})
-	if ev.Conn != p.conn {
-		return
-	}
-	p.conn = 0
-	if p.state < Connecting {
-		g.fail(p, r, ev.Err.Error())
-	} else if p.state == Up && p.role == Initiator {
-		g.timer(p, backoff(1))
-	}
-}
-
-func (g *Gateway) timeout(p *peer) {
-	switch p.state {
-	case Idle:
-		p.held = false
-	case Waiting:
-		g.start(p)
-	case Up:
-		g.keepalive(p)
-	case Dialing:
-		g.fail(p, ReasonUnreachable, "no connection within "+DialLimit.String())
-	case Connecting:
-		g.fail(p, ReasonLink, "the VPN tunnel did not come up within "+LinkLimit.String())
-	case Proving:
-		g.fail(p, ReasonLink, "the VPN tunnel is up, but no packet came back through it")
-	case Preparing:
-		g.startFailed(p, "the VPN server did not start within "+PrepareLimit.String())
-	default:
-		g.fail(p, ReasonTimeout, "the other gateway did not answer")
-	}
-}
-
-// keepalive is the initiator's duty: it shows that the control connection
-// works, and opens a new one where it does not. The tunnel itself is watched by
-// its own link.
-func (g *Gateway) keepalive(p *peer) {
-	if p.role != Initiator {
-		return
-	}
-	if p.conn == 0 {
-		g.timer(p, DialLimit+KeepaliveEvery)
-		g.do(Dial{p.Name})
-		return
-	}
-	if !p.answered {
-		g.dropConn(p)
-		g.timer(p, backoff(0))
-		return
-	}
-	p.answered = false
-	p.attempts = 0 // it has stood for a while: when it breaks, the next attempt comes soon
-	g.send(p, &Message{Type: Keepalive, Talk: p.talk, TunnelID: p.entry.TunnelID})
-	g.timer(p, KeepaliveEvery)
-}
-
-// protocols are those possible with a peer, our best first.
-func (g *Gateway) protocols(p *peer) []Protocol {
-	var out []Protocol
-	for _, x := range g.cfg.Protocols {
-		if slices.Contains(p.Protocols, x) {
-			out = append(out, x)
-		}
-	}
-	return out
-}
-
-// clip cuts a text to what a message may carry.
-func clip(s string) string {
-	s = string(bytes.Map(func(r rune) rune {
-		if !printable(string(r)) {
-			return ' '
-		}
-		return r
-	}, []byte(s)))
-	for len(s) > maxText {
-		s = s[:len(s)-1]
-		for len(s) > 0 && !printable(s) {
-			s = s[:len(s)-1]
-		}
-	}
-	return s
 }

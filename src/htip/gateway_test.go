@@ -187,19 +187,50 @@ func TestDisconnectTellsThePeer(t *testing.T) {
 }
 
 func TestEndedWhileThePeerCouldNotBeTold(t *testing.T) {
-	w, n := homes(t, "alice", "bob")
-	a, b := n["alice"], n["bob"]
-	w.handle(a, "bob", Connect{})
-	w.handle(b, "alice", Closed{Conn: b.peers["alice"].conn})
-	w.handle(b, "alice", Disconnect{ReasonUser})
-	w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "LCP echo"})
-	w.fire(a, "bob") // the other home tries again by itself
-	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonUser {
-		t.Fatalf("%+v", st)
+	for _, waits := range []bool{true, false} {
+		w, n := homes(t, "alice", "bob")
+		a, b := n["alice"], n["bob"]
+		w.handle(a, "bob", Connect{})
+		w.handle(b, "alice", Closed{Conn: b.peers["alice"].conn})
+		w.handle(b, "alice", Disconnect{ReasonUser})
+		w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "LCP echo"})
+		w.fire(a, "bob") // the other home tries again by itself
+		if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonUser {
+			t.Fatalf("%+v", st)
+		}
+		if waits {
+			w.fire(b, "alice") // some time later
+		}
+		w.handle(a, "bob", Connect{}) // and who has read it, and asks again, means it
+		w.mustBeUp(a, b)
 	}
-	w.fire(b, "alice") // some time later
-	w.handle(a, "bob", Connect{})
-	w.mustBeUp(a, b)
+}
+
+// TestEndedWhileTheLinkBreaks: the end of a tunnel is noticed by its link
+// before the message that says why has come. Nobody brings it up again by
+// itself; somebody who knows may.
+func TestEndedWhileTheLinkBreaks(t *testing.T) {
+	for _, knows := range []bool{false, true} {
+		w, n := homes(t, "alice", "bob")
+		a, b := n["alice"], n["bob"]
+		w.handle(a, "bob", Connect{})
+		was := a.entry("bob").TunnelID
+		w.act(b, b.Handle("alice", Disconnect{ReasonUser}))
+		if knows {
+			w.drain()
+			w.handle(a, "bob", Connect{})
+			w.mustBeUp(a, b)
+			continue
+		}
+		w.act(a, a.Handle("bob", LinkDown{was, "LCP echo"}))
+		w.drain()
+		w.fire(a, "bob")
+		if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonUser || b.state("alice") != Idle {
+			t.Fatalf("%+v, bob %v", st, b.state("alice"))
+		}
+		w.handle(b, "alice", Connect{})
+		w.mustBeUp(a, b)
+	}
 }
 
 func TestBrokenLinkComesBackWithTheSameSubstitutes(t *testing.T) {
@@ -563,22 +594,6 @@ func TestPortsUsedUp(t *testing.T) {
 func TestClip(t *testing.T) {
 	if s := clip("a\x1b[2Jb\n" + strings.Repeat("é", 200)); len(s) > maxText || !printable(s) || !strings.HasPrefix(s, "a [2Jb ") {
 		t.Errorf("%q", s)
-	}
-}
-
-func BenchmarkThousandthTunnel(b *testing.B) {
-	h := Home{Networks: []netip.Prefix{px("192.168.1.0/24")}, Pool: Private, Seed: key("alice")}
-	var taken []netip.Prefix
-	for i := range 999 {
-		taken = append(taken, netip.PrefixFrom(fromUint(uint32(first(h.slot(hash(key("x"), h.Networks[0], uint32(i))%65536, 24)))), 24))
-	}
-	offers := Home{Networks: h.Networks, Pool: Private, Seed: key("bob")}.Offers(Bounds{})
-	b.ReportAllocs()
-	for b.Loop() {
-		h.Offers(Bounds{Avoid: taken})
-		if _, err := Choose(offers, taken, nil); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
 

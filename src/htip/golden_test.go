@@ -14,16 +14,25 @@ var update = flag.Bool("update", false, "write the golden talks anew")
 // TestGoldenTalks holds the figures of the seed byte for byte: sequential
 // candidates from 10.0.0.0/8. docs/protocol.md shows the same files.
 func TestGoldenTalks(t *testing.T) {
-	for _, c := range []struct{ fig, a, b, wantA, wantB string }{
-		{"fig9", "10.0.0.0/24", "10.0.1.0/24", "10.0.0.0/24", "10.0.1.0/24"},
-		{"fig11", "10.0.0.0/24", "10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24"},
-		{"fig13", "10.0.0.0/24", "10.0.0.0/16", "10.2.0.0/24", "10.1.0.0/16"},
+	for _, c := range []struct {
+		fig, a, b, wantA, wantB string
+		three                   bool // the first embodiment
+	}{
+		{"fig9", "10.0.0.0/24", "10.0.1.0/24", "10.0.0.0/24", "10.0.1.0/24", false},
+		{"fig11", "10.0.0.0/24", "10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", false},
+		{"fig13", "10.0.0.0/24", "10.0.0.0/16", "10.2.0.0/24", "10.1.0.0/16", false},
+		{"fig3", "10.0.0.0/24", "10.0.1.0/24", "10.0.0.0/24", "10.0.1.0/24", true},
+		{"fig5", "10.0.0.0/24", "10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", true},
+		{"fig7", "10.0.0.0/24", "10.0.0.0/16", "10.2.0.0/24", "10.1.0.0/16", true},
 	} {
 		t.Run(c.fig, func(t *testing.T) {
 			w := newWorld(t)
 			a := w.add("alice", Sequential, "10.0.0.0/8", c.a)
 			b := w.add("bob", Sequential, "10.0.0.0/8", c.b)
 			w.friends()
+			if c.three {
+				threeMessages(a, b)
+			}
 			w.handle(a, "bob", Connect{})
 			if a.state("bob") != Up || b.state("alice") != Up {
 				t.Fatalf("not up: %v, %v\n%s", a.state("bob"), b.state("alice"), strings.Join(w.log, "\n"))

@@ -1,34 +1,15 @@
 package htip
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
-func (g *Gateway) opened(p *peer, c ConnID) {
-	switch {
-	case p.state == Dialing:
-		p.conn = c
-		g.request(p)
-	case p.state == Up && p.role == Initiator && p.conn == 0:
-		// A new connection for a tunnel that stands: the peer may have been
-		// restarted and is asked whether it still knows the tunnel.
-		p.conn, p.answered = c, false
-		g.send(p, &Message{Type: Keepalive, Talk: p.talk, TunnelID: p.entry.TunnelID})
-		g.timer(p, AnswerLimit)
-	default:
-		g.do(CloseConn{c})
-	}
-}
+// tooMany is what people read when MaxRounds are over.
+var tooMany = fmt.Sprintf("no substitute addresses suit both homes after %d rounds", MaxRounds)
 
-func (g *Gateway) dialFailed(p *peer, ev DialFailed) {
-	switch {
-	case p.state == Dialing:
-		g.fail(p, ev.Reason, ev.Text)
-	case p.state == Up && p.role == Initiator && p.conn == 0:
-		p.attempts++
-		g.timer(p, backoff(p.attempts))
-	}
+// round counts one more try with new parameters within an attempt; false when
+// there were enough.
+func (p *peer) round() bool {
+	p.rounds++
+	return p.rounds <= MaxRounds
 }
 
 // request sends a REQUEST with new parameters (¶121).
@@ -39,31 +20,21 @@ func (g *Gateway) request(p *peer) {
 		return
 	}
 	if !g.makeOffers(p, nil) {
-		g.fail(p, ReasonExhausted, "no private addresses are left to offer for "+g.home.names())
+		g.fail(p, ReasonExhausted, g.usedUp())
 		return
 	}
-	p.talk = g.cfg.Random()
+	p.talk, p.gate = g.cfg.Random(), g.home.Gateway
+	var features Features
+	limit := AnswerLimit
+	if g.cfg.ThreeMessages {
+		features, limit = FeatureThreeMessages, ReadyLimit // its server may have to start before it answers
+	}
 	g.send(p, &Message{
-		Type: Request, Talk: p.talk, Domain: g.cfg.Domain, Protocols: protocols,
-		Offers: p.offers, Gateway: g.home.Gateway,
+		Type: Request, Features: features, Talk: p.talk, Domain: g.cfg.Domain, Protocols: protocols,
+		Offers: p.offers, Gateway: g.home.Gateway, Replaces: p.replaces,
 	})
-	g.to(p, Requested, AnswerLimit)
+	g.to(p, Requested, limit)
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
-}
-
-// names lists the home's networks for people.
-func (h Home) names() string {
-	s := ""
-	for i, n := range h.Networks {
-		if i > 0 {
-			s += ", "
-		}
-		s += n.String()
-	}
-	if s == "" {
-		return "this home, which has no network to share"
-	}
-	return s
 }
 
 // response takes a RESPONSE: A' was chosen, B' is ours to choose (¶123).
@@ -77,12 +48,8 @@ func (g *Gateway) response(p *peer, m *Message) {
 		g.refuse(p, m, ReasonMalformed, err.Error())
 		return
 	}
-	if !sameSet(Networks(m.Initiator), g.home.Networks) || !Inside(g.home.Gateway, m.Initiator).IsValid() { // renumbered since the REQUEST
-		if p.rounds++; p.rounds > MaxRounds {
-			g.refuse(p, m, ReasonBusy, "our addresses keep changing")
-			return
-		}
-		g.request(p)
+	if !sameSet(Networks(m.Initiator), g.home.Networks) || p.gate != g.home.Gateway { // renumbered since the REQUEST
+		g.requestAnew(p, m)
 		return
 	}
 	if !g.ownFree(p, m.Initiator) { // taken by another tunnel since the REQUEST
@@ -98,68 +65,86 @@ func (g *Gateway) response(p *peer, m *Message) {
 	p.entry = Entry{
 		Peer: p.Name, Domain: p.Domain, Protocol: m.Protocol(), Role: Initiator,
 		Own: m.Initiator, Theirs: theirs,
-		OwnGateway: Inside(g.home.Gateway, m.Initiator), PeerGateway: Inside(m.Gateway, theirs),
+		OwnGateway: Inside(p.gate, m.Initiator), PeerGateway: Inside(m.Gateway, theirs),
 	}
 	g.do(Progress{Peer: p.Name, Step: StepResponse})
-	g.send(p, &Message{Type: Ack, Talk: p.talk, Protocols: m.Protocols, Initiator: m.Initiator, Responder: theirs})
+	ack := &Message{Type: Ack, Talk: p.talk, Protocols: m.Protocols, Initiator: m.Initiator, Responder: theirs}
+	if g.cfg.ThreeMessages && m.Features&FeatureThreeMessages != 0 {
+		g.drive(p, m, ack)
+		return
+	}
+	g.send(p, ack)
 	g.to(p, Acked, ReadyLimit)
 	g.do(Progress{Peer: p.Name, Step: StepAck})
+}
+
+// drive starts the VPN client for the server that READY or RESPONSE names; in a
+// talk of three messages ACK goes out first.
+func (g *Gateway) drive(p *peer, m, ack *Message) {
+	if p.entry.LocalPort = g.port(); p.entry.LocalPort == 0 {
+		g.refuse(p, m, ReasonServer, noPort)
+		return
+	}
+	if ack != nil {
+		g.send(p, ack)
+		g.do(Progress{Peer: p.Name, Step: StepAck})
+	}
+	p.entry.TunnelID, p.entry.PeerPort, p.running = m.TunnelID, m.Port, true
+	g.to(p, Connecting, LinkLimit)
+	g.do(Progress{Peer: p.Name, Step: StepReady}, StartClient{p.entry, p.conn})
+}
+
+// requestAnew answers a message about addresses that we no longer have with
+// another REQUEST.
+func (g *Gateway) requestAnew(p *peer, m *Message) {
+	if !p.round() {
+		g.refuse(p, m, ReasonAddresses, "our addresses keep changing")
+		return
+	}
+	g.stop(p)
+	g.request(p)
 }
 
 // renegotiate answers a RESPONSE whose substitutes clash here with a NAK; the
 // responder proposes others (claims 13, 14).
 func (g *Gateway) renegotiate(p *peer, m *Message, err error) {
-	if p.rounds++; p.rounds > MaxRounds {
-		g.refuse(p, m, ReasonClash, err.Error())
+	if !p.round() {
+		g.refuse(p, m, ReasonExhausted, tooMany)
 		return
 	}
 	g.nak(p, m, err)
 	g.to(p, Requested, AnswerLimit)
 }
 
-// nak refuses a message and says what would have to be different.
-func (g *Gateway) nak(p *peer, m *Message, err error) {
-	n := &Message{Type: Nak, Talk: m.Talk, Refused: m.Type, Reason: ReasonClash, Text: clip(err.Error())}
-	for _, x := range g.home.Networks {
-		n.Offers = append(n.Offers, Offer{Network: x})
-	}
-	var clash *ClashError
-	if errors.As(err, &clash) {
-		n.Avoid = clash.With
-	}
-	g.send(p, n)
-	g.do(Progress{Peer: p.Name, Step: StepNak, Reason: ReasonClash, Text: err.Error()})
-}
-
-// refuse answers a message with a NAK that ends the talk.
-func (g *Gateway) refuse(p *peer, m *Message, r Reason, text string) {
-	g.send(p, &Message{Type: Nak, Talk: m.Talk, Refused: m.Type, Reason: r, Text: clip(text)})
-	p.told = true
-	g.fail(p, r, text)
-}
-
 // naked takes a NAK to our REQUEST or ACK: with a clash, new parameters follow
-// (¶157).
+// (¶157). In a talk of three messages our client may run already.
 func (g *Gateway) naked(p *peer, m *Message) {
-	text := m.Text
-	if text == "" {
-		text = m.Reason.String()
+	answered := Request
+	if p.state != Requested {
+		answered = Ack
 	}
-	if m.Reason != ReasonClash {
-		g.fail(p, m.Reason, "the other gateway says: "+text)
+	switch {
+	case m.Reason == ReasonClash && m.Refused == answered:
+		p.theirs, p.nets = nil, nil
+		for _, o := range m.Offers {
+			p.nets = append(p.nets, o.Network)
+		}
+		p.avoid = append(p.avoid, m.Avoid...)
+	case m.Reason == ReasonStands && p.state == Requested:
+		// The peer has a tunnel or a talk of ours that we know nothing of. That
+		// we still answer on this connection shows that it is no old REQUEST
+		// that was under way for long.
+		p.replaces = m.Replaces
+	default:
+		g.failThere(p, m.Reason, m.Text, m.Replaces)
 		return
 	}
-	if p.rounds++; p.rounds > MaxRounds {
-		g.fail(p, ReasonClash, fmt.Sprintf("no substitute addresses suit both homes after %d rounds", MaxRounds))
+	if !p.round() {
+		g.fail(p, ReasonExhausted, tooMany)
 		return
 	}
-	p.entry = Entry{}
-	p.theirs, p.nets = nil, nil
-	for _, o := range m.Offers {
-		p.nets = append(p.nets, o.Network)
-	}
-	p.avoid = append(p.avoid, m.Avoid...)
-	g.do(Progress{Peer: p.Name, Step: StepNak, Reason: m.Reason, Text: text})
+	g.do(Progress{Peer: p.Name, Step: StepNak, Reason: m.Reason, Text: m.Text})
+	g.stop(p)
 	g.request(p)
 }
 
@@ -169,20 +154,11 @@ func (g *Gateway) ready(p *peer, m *Message) {
 		g.refuse(p, m, ReasonMalformed, "READY names other substitutes than ACK")
 		return
 	}
-	p.entry.TunnelID, p.entry.PeerPort, p.entry.LocalPort = m.TunnelID, m.Port, g.port()
-	if p.entry.LocalPort == 0 {
-		g.refuse(p, m, ReasonServer, "all VPN ports of this gateway are in use")
+	if !g.fits(p) {
+		g.requestAnew(p, m)
 		return
 	}
-	g.to(p, Connecting, LinkLimit)
-	g.do(Progress{Peer: p.Name, Step: StepReady}, StartClient{p.entry, p.conn})
+	g.drive(p, m, nil)
 }
 
-func contains(ps []Protocol, p Protocol) bool {
-	for _, x := range ps {
-		if x == p {
-			return true
-		}
-	}
-	return false
-}
+const noPort = "all VPN ports of this gateway are in use"

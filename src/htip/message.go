@@ -79,29 +79,36 @@ func (p Protocol) Encrypted() bool { return p == WireGuard || p == L2TPESP }
 // ignores bits it does not know.
 type Features uint32
 
+// FeatureThreeMessages is the first embodiment (¶77-81): in REQUEST the
+// initiator can do without READY; in RESPONSE the responder's VPN server
+// listens already, and ACK ends the talk.
+const FeatureThreeMessages Features = 1 << 0
+
 // Reason is why a message was refused or a tunnel closed. Values are on the
 // wire.
 type Reason uint16
 
 const (
-	ReasonClash        Reason = 1  // no candidate is free here
+	ReasonClash        Reason = 1  // no candidate is free here: new parameters are wanted
 	ReasonNoProtocol   Reason = 2  // no VPN protocol in common
 	ReasonVersion      Reason = 3  // this version of HTIP is not spoken here
 	ReasonApproval     Reason = 4  // waiting for somebody to approve
 	ReasonBusy         Reason = 5  // already talking; try again
 	ReasonRefused      Reason = 6  // not allowed here
 	ReasonLoop         Reason = 7  // the request came back to its sender
-	ReasonExhausted    Reason = 8  // the pool of substitutes is used up
+	ReasonExhausted    Reason = 8  // nothing is left to propose, or nothing suited both homes after MaxRounds
 	ReasonMalformed    Reason = 9  // the message can't be understood
 	ReasonServer       Reason = 10 // the VPN server or client can't be started
 	ReasonUnknown      Reason = 11 // no such tunnel here
 	ReasonUser         Reason = 12 // somebody ended it
 	ReasonTimeout      Reason = 13 // the other side did not answer in time
 	ReasonShutdown     Reason = 14 // the gateway is going down
-	ReasonSuperseded   Reason = 15 // a newer tunnel with the same home took its place
+	ReasonSuperseded   Reason = 15 // a newer talk of the same home took its place
 	ReasonUnreachable  Reason = 16 // never on the wire: no connection to the peer
 	ReasonLink         Reason = 17 // the VPN tunnel broke or did not come up
 	ReasonUnauthorized Reason = 18 // never on the wire: the peer's key is not the expected one
+	ReasonStands       Reason = 19 // a tunnel or a talk with the sender of the REQUEST stands; Replaces names it
+	ReasonAddresses    Reason = 20 // the sender's own addresses have changed
 )
 
 var reasonNames = [...]string{
@@ -111,6 +118,7 @@ var reasonNames = [...]string{
 	ReasonUnknown: "tunnel unknown to the peer", ReasonUser: "ended by a user", ReasonTimeout: "no answer in time",
 	ReasonShutdown: "gateway is shutting down", ReasonSuperseded: "replaced by a newer tunnel",
 	ReasonUnreachable: "peer can't be reached", ReasonLink: "VPN tunnel does not work", ReasonUnauthorized: "wrong key",
+	ReasonStands: "a tunnel stands already", ReasonAddresses: "addresses have changed",
 }
 
 func (r Reason) String() string {
@@ -124,7 +132,7 @@ func (r Reason) String() string {
 // pointless.
 func (r Reason) Permanent() bool {
 	switch r {
-	case ReasonNoProtocol, ReasonVersion, ReasonRefused, ReasonLoop, ReasonExhausted, ReasonClash, ReasonMalformed, ReasonUser, ReasonUnauthorized:
+	case ReasonNoProtocol, ReasonVersion, ReasonRefused, ReasonLoop, ReasonExhausted, ReasonClash, ReasonMalformed, ReasonUser, ReasonUnauthorized, ReasonSuperseded:
 		return true
 	}
 	return false
@@ -143,12 +151,13 @@ type Message struct {
 	Gateway   netip.Addr     // REQUEST, RESPONSE: the sender's own address in one of its networks
 	Initiator []Mapping      // RESPONSE, ACK, READY: A → A'
 	Responder []Mapping      // ACK, READY: B → B'
-	TunnelID  uint32         // READY, CLOSE, KEEPALIVE; never 0 there
-	Port      uint16         // READY: UDP port of the VPN server
+	TunnelID  uint32         // READY, CLOSE, KEEPALIVE; never 0 there; RESPONSE of a talk of three messages
+	Port      uint16         // READY, RESPONSE of a talk of three messages: UDP port of the VPN server
 	Reason    Reason         // NAK, CLOSE
 	Refused   Type           // NAK: the type of the refused message
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
 	Text      string         // NAK, CLOSE: for people; UTF-8 without control characters, ≤ 255 octets
+	Replaces  uint64         // NAK with ReasonStands or ReasonUser: the tunnel or talk that is in the way; REQUEST: the sender knows of it, and wants another one
 }
 
 // Protocol is the chosen VPN protocol of a RESPONSE, ACK or READY.
@@ -200,6 +209,9 @@ func (m *Message) check() error {
 		if m.Reason == 0 || m.Refused == 0 {
 			return bad("no reason or refused type")
 		}
+		if m.Reason == ReasonStands && m.Replaces == 0 {
+			return bad("not said what stands")
+		}
 	case Ack, Ready:
 		if len(m.Responder) == 0 {
 			return bad("no substitutes of the responder")
@@ -227,7 +239,7 @@ func (m *Message) check() error {
 			return bad("no substitutes of the initiator")
 		}
 	}
-	if m.Type == Ready && (m.TunnelID == 0 || m.Port == 0) {
+	if (m.Type == Ready || m.Type == Response && m.Features&FeatureThreeMessages != 0) && (m.TunnelID == 0 || m.Port == 0) {
 		return bad("no tunnel ID or port")
 	}
 	for _, l := range [][]Mapping{m.Initiator, m.Responder} {

@@ -126,6 +126,9 @@ func anyMessage(t *rapid.T) *Message {
 		m.Protocols = []Protocol{L2TP}
 		if m.Type == Response {
 			m.Initiator = mappings()
+			if m.Features&FeatureThreeMessages != 0 {
+				m.TunnelID, m.Port = 1+rapid.Uint32Max(1<<31).Draw(t, "id"), 1+rapid.Uint16Max(1<<15).Draw(t, "port")
+			}
 		}
 	case Nak:
 		m.Reason, m.Refused, m.Text = ReasonClash, Response, text()

@@ -19,10 +19,21 @@ type node struct {
 	home   Home
 	timers map[string]SetTimer
 	stops  []Entry
+	starts []Entry // of servers
+	agreed []Entry
 	saved  map[string]Record
 	steps  []Progress
-	broken bool // VPN programs can't be started
-	mute   bool // its link never comes up
+	broken bool   // VPN programs can't be started
+	mute   bool   // its link never comes up
+	as     string // how the others call it, when it is another one's double
+}
+
+// known is the name by which other gateways know the node of that name.
+func (w *world) known(name string) string {
+	if n := w.nodes[name]; n != nil && n.as != "" {
+		return n.as
+	}
+	return name
 }
 
 // world delivers what gateways send each other, in order and at once, through
@@ -81,10 +92,30 @@ func (w *world) friends() {
 
 func (w *world) handle(n *node, peer string, ev Event) {
 	w.act(n, n.Handle(peer, ev))
+	w.drain()
+}
+
+func (w *world) drain() {
 	for len(w.queue) > 0 {
-		f := w.queue[0]
-		w.queue = w.queue[1:]
-		f()
+		w.step()
+	}
+}
+
+// step delivers what is next under way.
+func (w *world) step() {
+	f := w.queue[0]
+	w.queue = w.queue[1:]
+	f()
+}
+
+// until lets things take their course until something is so.
+func (w *world) until(what string, so func() bool) {
+	w.t.Helper()
+	for !so() {
+		if len(w.queue) == 0 {
+			w.t.Fatalf("never %s\n%s", what, strings.Join(w.log, "\n"))
+		}
+		w.step()
 	}
 }
 
@@ -124,18 +155,21 @@ func (w *world) act(n *node, as []Action) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			w.later(w.nodes[to], n.name, Received{a.Conn, m})
+			if w.nodes[to] != nil {
+				w.later(w.nodes[to], w.known(n.name), Received{a.Conn, m})
+			}
 		case CloseConn:
 			ends, ok := w.conns[a.Conn]
 			delete(w.conns, a.Conn)
 			for i, e := range ends {
 				if ok && e != n.name {
-					w.later(w.nodes[e], ends[1-i], Closed{Conn: a.Conn})
+					w.later(w.nodes[e], w.known(ends[1-i]), Closed{Conn: a.Conn})
 				}
 			}
 		case SetTimer:
 			n.timers[a.Peer] = a
 		case StartServer:
+			n.starts = append(n.starts, a.Entry)
 			if n.broken {
 				w.later(n, a.Entry.Peer, StartFailed{a.Entry.TunnelID, "kernel has no L2TP"})
 				continue
@@ -146,10 +180,16 @@ func (w *world) act(n *node, as []Action) {
 				w.later(n, a.Entry.Peer, StartFailed{a.Entry.TunnelID, "kernel has no L2TP"})
 				continue
 			}
-			if !n.mute {
-				w.later(n, a.Entry.Peer, LinkUp{a.Entry.TunnelID})
-				w.later(w.nodes[a.Entry.Peer], n.name, LinkUp{a.Entry.TunnelID})
-			}
+			w.queue = append(w.queue, func() { // a server gives no addresses before they are agreed
+				to := w.nodes[a.Entry.Peer]
+				p := to.peers[w.known(n.name)]
+				if !n.mute && p != nil && p.state >= Connecting && p.entry.TunnelID == a.Entry.TunnelID {
+					w.later(n, a.Entry.Peer, LinkUp{a.Entry.TunnelID})
+					w.later(to, w.known(n.name), LinkUp{a.Entry.TunnelID})
+				}
+			})
+		case Agreed:
+			n.agreed = append(n.agreed, a.Entry)
 		case Prove:
 			w.later(n, a.Entry.Peer, Proven{a.Entry.TunnelID})
 		case StopTunnel:

@@ -23,6 +23,8 @@ const (
 	paramRefused   = 11
 	paramAvoid     = 12
 	paramText      = 13
+	paramReplaces  = 14
+	paramLast      = paramReplaces
 )
 
 const prefixSize = 5 // octets: length in bits, then the address
@@ -80,6 +82,9 @@ func (m *Message) Encode() ([]byte, error) {
 	}
 	if m.Text != "" {
 		w.bytes(paramText, []byte(m.Text))
+	}
+	if m.Replaces != 0 {
+		w.bytes(paramReplaces, binary.BigEndian.AppendUint64(nil, m.Replaces))
 	}
 	if len(w.b) > MaxMessage {
 		return nil, &MalformedError{m.Type, fmt.Sprintf("%d octets, at most %d", len(w.b), MaxMessage)}
@@ -158,7 +163,7 @@ func Decode(b []byte) (*Message, error) {
 		if b = b[4:]; l > len(b) {
 			return nil, &MalformedError{m.Type, fmt.Sprintf("parameter %d is cut", param)}
 		}
-		if param > 0 && param <= paramText && param != paramOffer && param != paramInitiator && param != paramResponder {
+		if param > 0 && param <= paramLast && param != paramOffer && param != paramInitiator && param != paramResponder {
 			if seen&(1<<param) != 0 {
 				return nil, &MalformedError{m.Type, fmt.Sprintf("parameter %d comes twice", param)}
 			}
@@ -243,6 +248,10 @@ func (m *Message) setParam(param uint16, v []byte) (err error) {
 			return fmt.Errorf("no printable UTF-8 of at most %d octets", maxText)
 		}
 		m.Text = string(v)
+	case paramReplaces:
+		if want(8) {
+			m.Replaces = binary.BigEndian.Uint64(v)
+		}
 	}
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sort"
 )
 
 // Mapping says by which substitute a network is known inside a tunnel. Equal
@@ -83,57 +82,61 @@ func (e *ClashError) Error() string {
 }
 
 // Choose picks for every offer the substitute by which that network will be
-// known here: the first candidate that overlaps nothing in taken, no substitute
-// picked for another offer, and lies in the private space. Larger networks
-// choose first, so that small ones don't break up the space they need.
+// known here: one that is covered by the candidates, overlaps nothing in taken
+// and nothing picked for another offer, and lies in the private space.
 //
-// Two candidates go before the first: the one of last time (before, may be nil)
-// because people have got used to it (design law 5), and the network's own
-// address because it needs no translation (law 4).
+// Who had a substitute last time (before, may be nil) gets it again because
+// people have got used to it (design law 5); then whose own address is free
+// keeps it because it needs no translation (law 4). When one of the homes has
+// other networks than last time (fresh), own addresses go first. The rest takes
+// the first candidate that is free: larger networks first, so that small ones
+// don't break up the space they need.
 //
 // The mappings are in the order of the offers. The error is a *ClashError.
-func Choose(offers []Offer, taken []netip.Prefix, before []Mapping) ([]Mapping, error) {
-	order := make([]int, len(offers))
-	for i := range order {
-		order[i] = i
-	}
-	sort.SliceStable(order, func(i, j int) bool {
-		return offers[order[i]].Network.Bits() < offers[order[j]].Network.Bits()
-	})
+func Choose(offers []Offer, taken []netip.Prefix, before []Mapping, fresh bool) ([]Mapping, error) {
+	s := newSpace(taken)
 	out := make([]Mapping, len(offers))
 	var picked []netip.Prefix
-	for _, i := range order {
-		o := offers[i]
-		s := newSpace(taken, picked)
-		p, ok := chooseOne(o, s, before)
-		if !ok {
-			return nil, &ClashError{Network: o.Network, With: blockers(o, taken, picked)}
+	pick := func(i int, p netip.Prefix) {
+		if o := &offers[i]; !out[i].Network.IsValid() && o.covers(p) && s.free(p) && insideAny(p, Private) && !overlapsAny(p, picked) {
+			out[i], picked = Mapping{o.Network, p}, append(picked, p)
 		}
-		picked = append(picked, p)
-		out[i] = Mapping{o.Network, p}
+	}
+	own := func() {
+		for i := range offers {
+			pick(i, offers[i].Network)
+		}
+	}
+	if fresh {
+		own()
+	}
+	for i := range offers {
+		for _, m := range before {
+			if m.Network == offers[i].Network {
+				pick(i, m.Substitute)
+			}
+		}
+	}
+	own()
+	for bits := MinBits; bits <= MaxBits; bits++ {
+		for i := range offers {
+			o := &offers[i]
+			if o.Network.Bits() != bits || out[i].Network.IsValid() {
+				continue
+			}
+			p, ok := chooseOne(o, s.with(picked))
+			if !ok {
+				return nil, &ClashError{Network: o.Network, With: blockers(o, taken, picked)}
+			}
+			pick(i, p)
+		}
 	}
 	return out, nil
 }
 
-func chooseOne(o Offer, taken space, before []Mapping) (netip.Prefix, bool) {
-	ok := func(p netip.Prefix) bool {
-		return o.covers(p) && taken.free(p) && insideAny(p, Private)
-	}
-	for _, m := range before {
-		if m.Network == o.Network && ok(m.Substitute) {
-			return m.Substitute, true
-		}
-	}
-	if ok(o.Network) {
-		return o.Network, true
-	}
+// chooseOne is the first free candidate.
+func chooseOne(o *Offer, taken space) (netip.Prefix, bool) {
 	for _, c := range o.Candidates {
-		if c.Bits() == o.Network.Bits() {
-			if ok(c) {
-				return c, true
-			}
-			continue
-		}
 		for _, r := range Private {
 			switch {
 			case inside(c, r):
@@ -150,7 +153,7 @@ func chooseOne(o Offer, taken space, before []Mapping) (netip.Prefix, bool) {
 }
 
 // blockers lists what the candidates ran into, without repetition.
-func blockers(o Offer, lists ...[]netip.Prefix) []netip.Prefix {
+func blockers(o *Offer, lists ...[]netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	for _, l := range lists {
 		for _, p := range l {

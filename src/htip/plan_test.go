@@ -27,20 +27,39 @@ func TestSpace(t *testing.T) {
 		r := px("10.0.0.0/8")
 		s := newSpace(taken)
 		bits := rapid.IntRange(8, 30).Draw(t, "bits")
-		for _, g := range s.gaps(r, bits) {
+		gaps := s.largest(nil, 1000, r, bits)
+		for i, g := range gaps {
+			if i > 0 && (gaps[i-1].Bits() > g.Bits() || gaps[i-1].Bits() == g.Bits() && first(gaps[i-1]) >= first(g)) {
+				t.Fatalf("gaps are not in order: %v", gaps)
+			}
 			if overlapsAny(g, taken) || !inside(g, r) || g.Bits() > bits || g != g.Masked() {
 				t.Fatalf("gap %v with %v taken", g, taken)
 			}
 		}
 		p, ok := s.lowest(r, bits)
-		if ok != (len(s.gaps(r, bits)) > 0) {
-			t.Fatalf("lowest finds %v, gaps are %v", ok, s.gaps(r, bits))
+		if ok != (len(gaps) > 0) {
+			t.Fatalf("lowest finds %v, gaps are %v", ok, gaps)
+		}
+		if few := s.largest(nil, 3, r, bits); !slices.Equal(few, gaps[:min(3, len(gaps))]) {
+			t.Fatalf("the largest three of %v are %v", gaps, few)
+		}
+		var sum uint64
+		for _, g := range s.largest(nil, 1000, r, 32) {
+			sum += size(g.Bits())
+		}
+		for _, x := range s.with([]netip.Prefix{}) {
+			if lo, hi := max(x.lo, first(r)), min(x.hi, last(r)); lo <= hi {
+				sum += hi - lo + 1
+			}
+		}
+		if sum != size(r.Bits()) {
+			t.Fatalf("%d addresses are neither free nor taken", size(r.Bits())-sum)
 		}
 		if ok {
 			if overlapsAny(p, taken) || !inside(p, r) || p != p.Masked() || !s.free(p) {
 				t.Fatalf("lowest %v with %v taken", p, taken)
 			}
-			for _, g := range s.gaps(r, bits) {
+			for _, g := range gaps {
 				if first(g) < first(p) {
 					t.Fatalf("%v is lower than %v", g, p)
 				}
@@ -90,7 +109,7 @@ func TestPlanLaws(t *testing.T) {
 		a, b := home("alice"), home("bob")
 		// A proposes knowing B's networks, as after a NAK; then B.
 		offersA := a.Offers(Bounds{Peer: b.Networks, Reserve: true})
-		inA, err := Choose(offersA, slices.Concat(b.Networks, b.Occupied), nil)
+		inA, err := Choose(offersA, slices.Concat(b.Networks, b.Occupied), nil, false)
 		if err != nil {
 			var clash *ClashError
 			if !errors.As(err, &clash) {
@@ -99,7 +118,7 @@ func TestPlanLaws(t *testing.T) {
 			return // everything proposed was taken there: a NAK, another round
 		}
 		offersB := b.Offers(Bounds{Avoid: Substitutes(inA), Peer: a.Networks})
-		inB, err := Choose(offersB, slices.Concat(a.Networks, a.Occupied, Substitutes(inA)), nil)
+		inB, err := Choose(offersB, slices.Concat(a.Networks, a.Occupied, Substitutes(inA)), nil, false)
 		if err != nil {
 			return
 		}
@@ -160,17 +179,17 @@ func TestSameSubstituteForEverybody(t *testing.T) {
 
 func TestChooseFromRange(t *testing.T) {
 	o := []Offer{{px("192.168.1.0/24"), []netip.Prefix{px("10.0.0.0/8")}}}
-	ms, err := Choose(o, []netip.Prefix{px("10.0.0.0/16"), px("10.1.0.0/24")}, nil)
+	ms, err := Choose(o, []netip.Prefix{px("10.0.0.0/16"), px("10.1.0.0/24")}, nil, false)
 	if err != nil || ms[0].Substitute != px("10.1.1.0/24") {
 		t.Fatal(ms, err)
 	}
 	// A range may reach beyond the private space; a choice may not.
 	o[0].Candidates = []netip.Prefix{px("8.0.0.0/6")}
-	if ms, err := Choose(o, nil, nil); err != nil || ms[0].Substitute != px("10.0.0.0/24") {
+	if ms, err := Choose(o, nil, nil, false); err != nil || ms[0].Substitute != px("10.0.0.0/24") {
 		t.Fatal(ms, err)
 	}
 	o[0].Candidates = []netip.Prefix{px("8.8.8.0/24")}
-	if ms, err := Choose(o, nil, nil); err == nil {
+	if ms, err := Choose(o, nil, nil, false); err == nil {
 		t.Fatal("took a public prefix: ", ms)
 	}
 }

@@ -2,9 +2,9 @@ package htip
 
 import (
 	"encoding/binary"
+	mathbits "math/bits"
 	"net/netip"
 	"slices"
-	"sort"
 )
 
 // Private is the space in which substitutes may lie: RFC 1918. A peer that
@@ -53,6 +53,11 @@ func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
 	return slices.ContainsFunc(others, p.Overlaps)
 }
 
+// overlap tells whether any of a overlaps any of b.
+func overlap(a, b []netip.Prefix) bool {
+	return slices.ContainsFunc(a, func(p netip.Prefix) bool { return overlapsAny(p, b) })
+}
+
 // Translate moves an address from one prefix into another of the same length
 // and keeps its host part (design law 3): 10.0.0.5 of 10.0.0.0/24 is 10.0.2.5
 // in 10.0.2.0/24. The zero Addr means that a does not lie in from.
@@ -66,38 +71,72 @@ func Translate(a netip.Addr, from, to netip.Prefix) netip.Addr {
 // span is a run of addresses, both ends included.
 type span struct{ lo, hi uint64 }
 
-// space is a set of addresses as sorted, disjoint spans: what is taken. A look
-// into it costs a binary search, so that the thousandth tunnel is planned as
-// quickly as the first.
+// space is a set of addresses as sorted, disjoint spans: what is taken. It is
+// built once for a plan; a look into it costs a binary search, so that the
+// thousandth tunnel is planned about as quickly as the first.
 type space []span
 
-func newSpace(lists ...[]netip.Prefix) space {
-	var s space
+func newSpace(lists ...[]netip.Prefix) space { return space(nil).with(lists...) }
+
+// with is s and more.
+func (s space) with(lists ...[]netip.Prefix) space {
+	n := 0
+	for _, l := range lists {
+		n += len(l)
+	}
+	if n == 0 {
+		return s
+	}
+	more := make(space, 0, n)
 	for _, l := range lists {
 		for _, p := range l {
-			s = append(s, span{first(p), last(p)})
+			lo := first(p)
+			more = append(more, span{lo, lo + size(p.Bits()) - 1})
 		}
 	}
-	return merge(s)
-}
-
-// merge sorts spans and joins those that touch.
-func merge(s space) space {
-	sort.Slice(s, func(i, j int) bool { return s[i].lo < s[j].lo }) // not slices.SortFunc: each instance of it costs 10 kB of program
-	out := s[:0]
-	for _, x := range s {
+	more.sort()
+	out := make(space, 0, len(s)+n)
+	for len(s)+len(more) > 0 {
+		from := &s
+		if len(s) == 0 || len(more) > 0 && more[0].lo < s[0].lo {
+			from = &more
+		}
+		x := (*from)[0]
+		*from = (*from)[1:]
 		if n := len(out); n > 0 && x.lo <= out[n-1].hi+1 {
 			out[n-1].hi = max(out[n-1].hi, x.hi)
-			continue
+		} else {
+			out = append(out, x)
 		}
-		out = append(out, x)
 	}
 	return out
 }
 
+// sort is Shell's: package slices would cost 10 kB of program for each type,
+// package sort ten times the time.
+func (s space) sort() {
+	for _, gap := range [...]int{1750, 701, 301, 132, 57, 23, 10, 4, 1} {
+		for i := gap; i < len(s); i++ {
+			x, j := s[i], i
+			for ; j >= gap && s[j-gap].lo > x.lo; j -= gap {
+				s[j] = s[j-gap]
+			}
+			s[j] = x
+		}
+	}
+}
+
 // at is the index of the first span that ends at or behind lo.
 func (s space) at(lo uint64) int {
-	return sort.Search(len(s), func(i int) bool { return s[i].hi >= lo })
+	i, j := 0, len(s)
+	for i < j {
+		if m := (i + j) / 2; s[m].hi < lo {
+			i = m + 1
+		} else {
+			j = m
+		}
+	}
+	return i
 }
 
 // free tells whether nothing of p is in s.
@@ -117,44 +156,52 @@ func (s space) lowest(r netip.Prefix, bits int) (netip.Prefix, bool) {
 		if i == len(s) || s[i].lo > lo+step-1 {
 			return netip.PrefixFrom(fromUint(uint32(lo)), bits), true
 		}
-		lo = (s[i].hi/step + 1) * step
+		lo = max(lo, (s[i].hi/step+1)*step)
 	}
 	return netip.Prefix{}, false
 }
 
-// gaps are the free prefixes within r, in order of address, that have room for
-// a prefix of the given length.
-func (s space) gaps(r netip.Prefix, bits int) []netip.Prefix {
-	var out []netip.Prefix
+// largest adds the free prefixes within r to a list that holds at most n,
+// the largest first and those of one length in order of address; none is
+// smaller than a prefix of the given length.
+func (s space) largest(list []netip.Prefix, n int, r netip.Prefix, bits int) []netip.Prefix {
 	lo, end := first(r), last(r)
 	for i := s.at(lo); lo <= end; i++ {
 		hi, next := end, end+1
 		if i < len(s) && s[i].lo <= end {
-			next = s[i].hi + 1
+			hi, next = s[i].lo-1, s[i].hi+1
 			if s[i].lo <= lo {
 				lo = max(lo, next)
 				continue
 			}
-			hi = s[i].lo - 1
 		}
-		out = appendCIDR(out, lo, hi, bits)
+		for lo <= hi { // cut into the fewest prefixes
+			b := 33 - mathbits.Len64(hi-lo+1)
+			if b > bits {
+				break // nor is any of the rest large enough
+			}
+			if lo != 0 {
+				b = max(b, 32-mathbits.TrailingZeros64(lo))
+			}
+			if b <= bits && (len(list) < n || b < list[n-1].Bits()) {
+				list = insert(list, n, netip.PrefixFrom(fromUint(uint32(lo)), b))
+			}
+			lo += size(b)
+		}
 		lo = next
 	}
-	return out
+	return list
 }
 
-// appendCIDR cuts lo..hi into the fewest prefixes and keeps those that are no
-// longer than bits.
-func appendCIDR(out []netip.Prefix, lo, hi uint64, bits int) []netip.Prefix {
-	for lo <= hi {
-		b := 32
-		for b > 0 && lo%size(b-1) == 0 && lo+size(b-1)-1 <= hi {
-			b--
-		}
-		if b <= bits {
-			out = append(out, netip.PrefixFrom(fromUint(uint32(lo)), b))
-		}
-		lo += size(b)
+// insert puts p behind all that are not smaller and keeps at most n.
+func insert(list []netip.Prefix, n int, p netip.Prefix) []netip.Prefix {
+	if len(list) < n {
+		list = append(list, p)
 	}
-	return out
+	i := len(list) - 1
+	for ; i > 0 && list[i-1].Bits() > p.Bits(); i-- {
+		list[i] = list[i-1]
+	}
+	list[i] = p
+	return list
 }

@@ -2,6 +2,7 @@ package htip
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -31,130 +32,190 @@ func (g *Gateway) received(p *peer, c ConnID, m *Message) {
 	switch {
 	case m.Type == Response && p.state == Requested:
 		g.response(p, m)
-	case m.Type == Nak && (p.state == Requested && m.Refused == Request || p.state == Acked && m.Refused == Ack):
-		g.naked(p, m)
 	case m.Type == Ready && p.state == Acked:
 		g.ready(p, m)
 	case m.Type == Ack && p.state == Responded:
 		g.acked(p, m)
-	case m.Type == Nak && p.state == Responded && m.Refused == Response:
+	case m.Type == Nak && p.role == Initiator && (p.state == Requested || p.state == Acked || p.state == Connecting):
+		g.naked(p, m)
+	case m.Type == Nak && p.role == Responder && p.state >= Refusing && p.state < Up:
 		g.responseNaked(p, m)
-	case m.Type == Nak && p.role == Responder && p.state >= Preparing && p.state < Up:
-		g.fail(p, m.Reason, "the other gateway says: "+m.Text)
 	}
+}
+
+// nak refuses a message and says what would have to be different.
+func (g *Gateway) nak(p *peer, m *Message, err error) {
+	n := &Message{Type: Nak, Talk: m.Talk, Refused: m.Type, Reason: ReasonClash, Text: clip(err.Error())}
+	for _, x := range g.home.Networks {
+		n.Offers = append(n.Offers, Offer{Network: x})
+	}
+	if clash, ok := err.(*ClashError); ok {
+		n.Avoid = clash.With
+	}
+	g.send(p, n)
+	g.do(Progress{Peer: p.Name, Step: StepNak, Reason: ReasonClash, Text: err.Error()})
+}
+
+// refuse answers a message with a NAK that ends the talk.
+func (g *Gateway) refuse(p *peer, m *Message, r Reason, text string) {
+	g.tell(p, m, r, text)
+	g.fail(p, r, text)
+}
+
+func (g *Gateway) tell(p *peer, m *Message, r Reason, text string) {
+	g.send(p, &Message{Type: Nak, Talk: m.Talk, Refused: m.Type, Reason: r, Text: clip(text)})
+	p.told = true
+}
+
+// admit says whether a REQUEST is taken; what is not taken is answered.
+func (g *Gateway) admit(p *peer, c ConnID, m *Message) bool {
+	n := &Message{Type: Nak, Talk: m.Talk, Refused: Request}
+	switch stake := p.stake(); {
+	case c == p.conn:
+		return p.role == Responder && m.Talk != p.talk // on a connection that we opened only we ask
+	case g.ourselves(p):
+		n.Reason, n.Text = ReasonLoop, "this gateway has the same key"
+	case p.held != 0 && m.Replaces != p.held:
+		n.Reason, n.Replaces, n.Text = ReasonUser, p.held, "ended here by a user a moment ago"
+	case p.state == Requested && m.Talk == p.talk:
+		n.Reason, n.Text = ReasonLoop, "the request came back to its sender"
+	case p.state == Requested && bytes.Compare(g.cfg.Key, p.Key) < 0:
+		// Both asked at once. The gateway with the smaller key stays initiator;
+		// both compute that alone.
+		n.Reason, n.Text = ReasonBusy, "our own request is on its way to you"
+	case p.state >= Acked && m.Replaces != stake:
+		// The peer has forgotten the tunnel or given up the talk; or this is an
+		// old REQUEST of its that was under way for long and must do no harm.
+		// Only who still waits for an answer can repeat it.
+		n.Reason, n.Replaces = ReasonStands, stake
+	default:
+		return true
+	}
+	g.do(Send{c, n})
+	if n.Reason != ReasonStands {
+		g.do(CloseConn{c})
+	}
+	return false
+}
+
+// stake names what a REQUEST on another connection would put an end to: the
+// tunnel, or the talk that may lead to one.
+func (p *peer) stake() uint64 {
+	if p.entry.TunnelID != 0 {
+		return uint64(p.entry.TunnelID)
+	}
+	return p.talk
 }
 
 // requested takes a REQUEST (¶122, 156).
 func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
-	answer := func(r Reason, text string) {
-		g.do(Send{c, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: r, Text: clip(text)}})
-		if c != p.conn {
-			g.do(CloseConn{c})
-		}
-		p.told = c == p.conn
-	}
-	if c == p.conn && p.role == Initiator {
-		return // on a connection that we opened only we ask
-	}
-	if p.held {
-		answer(ReasonUser, "ended here by a user a moment ago")
+	if !g.admit(p, c, m) {
 		return
 	}
-	if p.role == Initiator && (p.state == Requested || p.state == Acked) {
-		if m.Talk == p.talk {
-			answer(ReasonLoop, "the request came back to its sender")
-			return
+	if p.state == Up {
+		g.do(Progress{Peer: p.Name, Step: StepDown, Reason: ReasonSuperseded})
+	}
+	if c == p.conn {
+		p.rounds++ // a next round of the same talk
+		g.stop(p)
+	} else {
+		r := ReasonSuperseded
+		if p.state == Requested {
+			r = ReasonBusy // both asked at once, and the other one goes on
 		}
-		// Both asked at once. The gateway with the smaller key stays initiator;
-		// both compute that alone.
-		if bytes.Compare(g.cfg.Key, p.Key) < 0 {
-			answer(ReasonBusy, "our own request is on its way to you")
-			return
-		}
+		g.end(p, r, "")
+		p.rounds, p.avoid = 0, nil
 	}
-	rounds := 0
-	if c == p.conn && p.role == Responder {
-		rounds = p.rounds // a next round of the same talk
-	} else if p.state != Idle && p.state != Waiting {
-		// The peer has forgotten the tunnel or given up the talk it had.
-		g.end(p, ReasonSuperseded, "")
-		if p.established {
-			g.do(Progress{Peer: p.Name, Step: StepDown, Reason: ReasonSuperseded})
-		}
-	}
-	if p.conn != c {
-		g.dropConn(p)
-	}
-	if p.state >= Preparing && p.entry.TunnelID != 0 {
-		g.do(StopTunnel{p.entry})
-	}
-	p.conn, p.talk, p.role, p.rounds = c, m.Talk, Responder, rounds
-	p.entry, p.theirs, p.nets = Entry{}, m.Offers, nil
-	if rounds == 0 {
-		p.avoid = nil
-	}
-	p.state, p.told = Refusing, false
+	p.conn, p.talk, p.role = c, m.Talk, Responder
+	p.theirs, p.nets = m.Offers, nil
+	p.state, p.told, p.held = Refusing, false, 0
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
+	if p.rounds > MaxRounds {
+		g.refuse(p, m, ReasonExhausted, tooMany)
+		return
+	}
 
-	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool { return slices.Contains(g.protocols(p), x) })
+	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool { return contains(g.protocols(p), x) })
 	if i < 0 {
-		answer(ReasonNoProtocol, "this gateway allows you "+g.possible(p))
+		g.tell(p, m, ReasonNoProtocol, "this gateway allows you "+g.possible(p))
 		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s, allowed here: %s", protocolList(m.Protocols), g.possible(p)))
 		return
 	}
-	p.entry.Protocol = m.Protocols[i]
 	theirs, err := g.choose(p, m.Offers, nil)
 	if err != nil {
-		if p.rounds++; p.rounds > MaxRounds {
-			answer(ReasonExhausted, err.Error())
-			g.fail(p, ReasonExhausted, err.Error())
+		if p.rounds == MaxRounds {
+			g.refuse(p, m, ReasonExhausted, tooMany)
 			return
 		}
 		g.nak(p, m, err)
 		g.to(p, Refusing, AnswerLimit)
 		return
 	}
-	p.entry.Peer, p.entry.Domain, p.entry.Role = p.Name, p.Domain, Responder
+	p.entry = Entry{
+		Peer: p.Name, Domain: p.Domain, Protocol: m.Protocols[i], Role: Responder,
+		Theirs: theirs, PeerGateway: Inside(m.Gateway, theirs),
+	}
 	if p.entry.Domain == "" {
 		p.entry.Domain = m.Domain
 	}
-	p.entry.Theirs = theirs
-	p.entry.PeerGateway = Inside(m.Gateway, theirs)
+	if m.Features&FeatureThreeMessages != 0 && contains(g.cfg.EarlyServers, p.entry.Protocol) {
+		g.serve(p, m, Listening)
+		return
+	}
 	g.respond(p)
+}
+
+// serve starts the VPN server: before RESPONSE in a talk of three messages
+// (¶77-81), upon ACK otherwise (¶126).
+func (g *Gateway) serve(p *peer, m *Message, s State) {
+	if p.entry.LocalPort = g.port(); p.entry.LocalPort == 0 {
+		g.refuse(p, m, ReasonServer, noPort)
+		return
+	}
+	p.entry.TunnelID, p.running = g.tunnelID(), true
+	g.to(p, s, PrepareLimit)
+	g.do(StartServer{p.entry, p.conn})
 }
 
 // respond sends a RESPONSE with what was chosen for them and what we propose
 // for ourselves.
 func (g *Gateway) respond(p *peer) {
 	if !g.makeOffers(p, Substitutes(p.entry.Theirs)) {
-		text := "no private addresses are left to offer for the networks here"
-		g.fail(p, ReasonExhausted, text) // tells the peer, too
+		g.fail(p, ReasonExhausted, g.usedUp()) // tells the peer, too
 		return
 	}
-	g.send(p, &Message{
+	p.gate = g.home.Gateway
+	m := &Message{
 		Type: Response, Talk: p.talk, Domain: g.cfg.Domain, Protocols: []Protocol{p.entry.Protocol},
 		Offers: p.offers, Gateway: g.home.Gateway, Initiator: p.entry.Theirs,
-	})
+	}
+	if p.running {
+		m.Features, m.TunnelID, m.Port = FeatureThreeMessages, p.entry.TunnelID, p.entry.LocalPort
+	}
+	g.send(p, m)
 	g.to(p, Responded, AnswerLimit)
 	g.do(Progress{Peer: p.Name, Step: StepResponse})
 }
 
-// responseNaked takes a NAK to our RESPONSE: we propose other substitutes of
-// ours (claim 14).
+// responseNaked takes a NAK of the initiator: to our RESPONSE with a clash, and
+// we propose other substitutes of ours (claim 14); everything else is the end.
 func (g *Gateway) responseNaked(p *peer, m *Message) {
-	if m.Reason != ReasonClash {
-		g.fail(p, m.Reason, "the other gateway says: "+m.Text)
+	if m.Reason != ReasonClash || p.state != Responded {
+		g.failThere(p, m.Reason, m.Text, m.Replaces)
 		return
 	}
-	if p.rounds++; p.rounds > MaxRounds {
-		g.fail(p, ReasonClash, fmt.Sprintf("no substitute addresses suit both homes after %d rounds", MaxRounds))
+	if !p.round() {
+		g.fail(p, ReasonExhausted, tooMany)
 		return
 	}
 	p.avoid = append(p.avoid, m.Avoid...)
-	for _, o := range p.offers { // what was just refused is not proposed again
-		for _, c := range o.Candidates {
-			if c.Bits() == o.Network.Bits() {
-				p.avoid = append(p.avoid, c)
+	if !slices.ContainsFunc(p.offers, func(o Offer) bool { return overlap(o.Candidates, m.Avoid) }) {
+		// Not said what is in the way: nothing of what was refused once more.
+		for _, o := range p.offers {
+			for _, c := range o.Candidates {
+				if c.Bits() == o.Network.Bits() {
+					p.avoid = append(p.avoid, c)
+				}
 			}
 		}
 	}
@@ -162,12 +223,9 @@ func (g *Gateway) responseNaked(p *peer, m *Message) {
 	g.respond(p)
 }
 
-// acked takes ACK: the VPN server is started (¶126).
+// acked takes ACK: the VPN server is started (¶126), or told what it serves
+// when it listens already (¶80).
 func (g *Gateway) acked(p *peer, m *Message) {
-	clash := func(text string) { // the initiator starts over with a new REQUEST
-		g.send(p, &Message{Type: Nak, Talk: m.Talk, Refused: Ack, Reason: ReasonClash, Text: clip(text)})
-		g.to(p, Refusing, AnswerLimit)
-	}
 	if m.Protocol() != p.entry.Protocol || !slices.Equal(m.Initiator, p.entry.Theirs) {
 		g.refuse(p, m, ReasonMalformed, "ACK names another protocol or other substitutes than RESPONSE")
 		return
@@ -176,129 +234,55 @@ func (g *Gateway) acked(p *peer, m *Message) {
 		g.refuse(p, m, ReasonMalformed, err.Error())
 		return
 	}
-	if overlapAcross(m.Initiator, m.Responder) {
+	if overlap(Substitutes(m.Initiator), Substitutes(m.Responder)) {
 		g.refuse(p, m, ReasonMalformed, "the substitutes of the two homes overlap")
 		return
 	}
-	if !g.ownFree(p, m.Responder) || !g.substitutesFree(p, p.entry.Theirs) {
-		clash("taken by another tunnel in the meantime")
-		return
-	}
 	p.entry.Own = m.Responder
-	p.entry.OwnGateway = Inside(g.home.Gateway, m.Responder)
-	if p.entry.LocalPort = g.port(); p.entry.LocalPort == 0 {
-		g.refuse(p, m, ReasonServer, "all VPN ports of this gateway are in use")
+	p.entry.OwnGateway = Inside(p.gate, m.Responder)
+	if !g.fits(p) { // the initiator starts over with a new REQUEST
+		g.tryAnother(p, Ack)
 		return
 	}
-	p.entry.TunnelID = g.tunnelID()
-	g.to(p, Preparing, PrepareLimit)
-	g.do(Progress{Peer: p.Name, Step: StepAck}, StartServer{p.entry, p.conn})
-}
-
-func overlapAcross(a, b []Mapping) bool {
-	for _, x := range a {
-		for _, y := range b {
-			if x.Substitute.Overlaps(y.Substitute) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// started: a server that listens is announced with READY; of a client nothing
-// more is to be said before its link stands.
-func (g *Gateway) started(p *peer) {
-	if p.state != Preparing {
+	g.do(Progress{Peer: p.Name, Step: StepAck})
+	if !p.running {
+		g.serve(p, m, Preparing)
 		return
 	}
-	e := &p.entry
-	if !g.fits(p) {
-		g.fail(p, ReasonBusy, "our addresses have changed meanwhile") // the initiator tries again
-		return
-	}
-	if p.conn == 0 {
-		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
-		return
-	}
-	g.send(p, &Message{
-		Type: Ready, Talk: p.talk, Protocols: []Protocol{e.Protocol},
-		Initiator: e.Theirs, Responder: e.Own, TunnelID: e.TunnelID, Port: e.LocalPort,
-	})
 	g.to(p, Connecting, LinkLimit)
-	g.do(Progress{Peer: p.Name, Step: StepReady})
+	g.do(Agreed{p.entry}, Progress{Peer: p.Name, Step: StepReady})
 }
 
-func (g *Gateway) startFailed(p *peer, text string) {
-	g.fail(p, ReasonServer, text) // tells the peer, too
+// tryAnother refuses REQUEST or ACK because of what has changed since A' was
+// chosen.
+func (g *Gateway) tryAnother(p *peer, refused Type) {
+	g.nak(p, &Message{Type: refused, Talk: p.talk}, errTaken)
+	g.stop(p)
+	g.to(p, Refusing, AnswerLimit)
 }
 
-// keptAlive takes a KEEPALIVE: an answer to ours, or a peer's question whether
-// we still know the tunnel.
-func (g *Gateway) keptAlive(p *peer, c ConnID, m *Message) {
-	if m.TunnelID != p.entry.TunnelID || p.state < Connecting {
-		why := ReasonUnknown
-		if p.held {
-			why = ReasonUser // now the peer can be told
-		}
-		g.do(Send{c, &Message{Type: Close, Talk: m.Talk, TunnelID: m.TunnelID, Reason: why}}, CloseConn{c})
-		if c == p.conn {
-			p.conn = 0
-		}
-		return
-	}
-	if p.role == Initiator {
-		if c == p.conn && p.state == Up {
-			p.answered, p.attempts = true, 0
-			g.timer(p, KeepaliveEvery)
-		}
-		return
-	}
-	if c != p.conn {
-		g.dropConn(p)
-		p.conn, p.talk = c, m.Talk
-	}
-	g.send(p, &Message{Type: Keepalive, Talk: m.Talk, TunnelID: m.TunnelID})
-}
+var errTaken = errors.New("taken by another tunnel in the meantime, or our addresses have changed")
 
-// closeReceived takes CLOSE: the tunnel is over at the other end.
-func (g *Gateway) closeReceived(p *peer, m *Message) {
-	if p.state < Preparing || m.TunnelID != p.entry.TunnelID {
-		return
+// started: a server that listens is announced with RESPONSE or READY; of a
+// client nothing more is to be said before its link stands.
+func (g *Gateway) started(p *peer) {
+	switch {
+	case p.state == Listening && g.substitutesFree(p, p.entry.Theirs):
+		g.respond(p)
+	case p.state == Listening:
+		g.tryAnother(p, Request)
+	case p.state != Preparing:
+	case !g.fits(p):
+		g.fail(p, ReasonAddresses, "our addresses have changed meanwhile") // the initiator tries again
+	case p.conn == 0:
+		g.fail(p, ReasonUnreachable, "the other gateway closed the connection")
+	default:
+		e := &p.entry
+		g.send(p, &Message{
+			Type: Ready, Talk: p.talk, Protocols: []Protocol{e.Protocol},
+			Initiator: e.Theirs, Responder: e.Own, TunnelID: e.TunnelID, Port: e.LocalPort,
+		})
+		g.to(p, Connecting, LinkLimit)
+		g.do(Progress{Peer: p.Name, Step: StepReady})
 	}
-	p.told = true // it knows already: no CLOSE back
-	text := m.Text
-	if text == "" {
-		text = m.Reason.String()
-	}
-	g.fail(p, m.Reason, "the other gateway says: "+text)
-}
-
-// possible lists the protocols for a peer, or says why there are none.
-func (g *Gateway) possible(p *peer) string {
-	ps := g.protocols(p)
-	s := protocolList(ps)
-	if len(ps) == 0 {
-		switch {
-		case len(g.cfg.Protocols) == 0 && g.cfg.Lacks != "":
-			s += "; " + g.cfg.Lacks
-		case len(g.cfg.Protocols) > 0:
-			s += ", because none of those possible (" + protocolList(g.cfg.Protocols) + ") is encrypted or otherwise permitted for this peer"
-		}
-	}
-	return s
-}
-
-func protocolList(ps []Protocol) string {
-	s := ""
-	for i, p := range ps {
-		if i > 0 {
-			s += ", "
-		}
-		s += p.String()
-	}
-	if s == "" {
-		return "none"
-	}
-	return s
 }
