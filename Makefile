@@ -1,17 +1,10 @@
-<<<<<<< HEAD
-# make demo      two homes with the same network, connected before your eyes
-# make test      everything: lint, unit tests, fuzz seeds, real routers in QEMU
-# make size      what the program costs on a router; fails above the budgets
-# make check     the quick part of make test
-# make test-arm  two ARM homes in QEMU; fetches what make test does not need
-=======
-# make demo    two homes with the same network, connected before your eyes
-# make test    everything: lint, unit tests, fuzz seeds, real routers in QEMU
-# make size    what the program costs on a router; fails above the budgets
-# make check   the quick part of make test
-# make sim     SEEDS worlds of many gateways, with everything going wrong
-# make exhaustive   every order of events of two gateways
->>>>>>> dp
+# make demo        two homes with the same network, connected before your eyes
+# make test        everything: lint, unit tests, fuzz seeds, real routers in QEMU
+# make size        what the program costs on a router; fails above the budgets
+# make check       the quick part of make test
+# make test-arm    two ARM homes in QEMU; fetches what make test does not need
+# make sim         SEEDS worlds of many gateways, with everything going wrong
+# make exhaustive  every order of events of two gateways
 
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOARCH  ?= $(shell go env GOARCH)
@@ -22,11 +15,7 @@ OUT     ?= build/htip
 # hot: packets stay in the kernel.
 GCFLAGS := all=-l
 
-<<<<<<< HEAD
-.PHONY: demo test test-arm check lint unit qemu setup size program race fuzz
-=======
-.PHONY: demo test check lint unit qemu setup size program race fuzz sim scale exhaustive
->>>>>>> dp
+.PHONY: demo test test-arm check lint unit qemu setup size program race fuzz sim scale exhaustive
 
 demo: setup
 	go run ./tests/qemu/demo
