@@ -101,7 +101,7 @@ func TestReasonsOfTheResponder(t *testing.T) {
 		{"nothing left to propose", func(b *node, req *Message) {
 			b.home.Pool = []netip.Prefix{n}
 			b.SetHome(b.home)
-		}, nil, ReasonExhausted, "no private addresses are left to offer for 192.168.1.0/24"},
+		}, nil, ReasonExhausted, "nothing in the address pool (192.168.1.0/24) is free at both homes to stand for 192.168.1.0/24"},
 		{"removed from the configuration", nil, func(b *node) []Action { return b.SetPeers(nil, nil) }, ReasonRefused, ""},
 		{"protocol no longer allowed", nil, func(b *node) []Action {
 			return b.SetPeers([]Peer{{Name: "alice", Key: key("alice")}}, nil)

@@ -22,6 +22,7 @@ type node struct {
 	starts []Entry // of servers
 	agreed []Entry
 	saved  map[string]Record
+	saves  int
 	steps  []Progress
 	broken bool   // VPN programs can't be started
 	mute   bool   // its link never comes up
@@ -65,7 +66,9 @@ func (w *world) add(name string, order Order, pool string, nets ...string) *node
 	for _, n := range nets {
 		h.Networks = append(h.Networks, px(n))
 	}
-	h.Gateway = h.Networks[0].Addr().Next()
+	if len(nets) > 0 {
+		h.Gateway = h.Networks[0].Addr().Next()
+	}
 	seq := uint64(0)
 	random := func() uint64 {
 		seq++
@@ -81,7 +84,7 @@ func (w *world) add(name string, order Order, pool string, nets ...string) *node
 func (w *world) friends() {
 	for _, a := range w.nodes {
 		var ps []Peer
-		for _, b := range []string{"alice", "bob", "carol", "dave"} {
+		for _, b := range []string{"alice", "bob", "carol", "dave", "erin"} {
 			if _, ok := w.nodes[b]; ok && b != a.name {
 				ps = append(ps, Peer{Name: b, Domain: b + ".example.org", Key: key(b), Protocols: []Protocol{L2TP}})
 			}
@@ -196,6 +199,7 @@ func (w *world) act(n *node, as []Action) {
 			n.stops = append(n.stops, a.Entry)
 		case Save:
 			n.saved[a.Peer] = a.Record
+			n.saves++
 		case Progress:
 			n.steps = append(n.steps, a)
 			w.log = append(w.log, fmt.Sprintf("%s: %s %v %s", n.name, a.Peer, a.Step, a.Text))
