@@ -17,6 +17,7 @@ type node struct {
 	name string
 	*Gateway
 	home   Home
+	watch  *watch
 	timers map[string]SetTimer
 	stops  []Entry
 	starts []Entry // of servers
@@ -76,6 +77,7 @@ func (w *world) add(name string, order Order, pool string, nets ...string) *node
 	}
 	n := &node{name: name, home: h, timers: map[string]SetTimer{}, saved: map[string]Record{}}
 	n.Gateway = NewGateway(Config{Key: key(name), Domain: name + ".example.org", Protocols: []Protocol{L2TP}, PortBase: 17010, Ports: 64, Random: random}, h)
+	n.watch = newWatch(w.t, n.Gateway)
 	w.nodes[name] = n
 	return n
 }
@@ -127,6 +129,7 @@ func (w *world) later(n *node, peer string, ev Event) {
 }
 
 func (w *world) act(n *node, as []Action) {
+	w.t.Helper()
 	for _, a := range as {
 		switch a := a.(type) {
 		case Dial:
