@@ -275,3 +275,25 @@ func TestAdoptionOfWhatNoLongerFits(t *testing.T) {
 		t.Errorf("stopped %v", a3.stops)
 	}
 }
+
+// TestWhatIsNotAgreedEndsNothing: an agreement in the making that no longer fits
+// our addresses, and what is remembered of absent homes, are no reason to touch
+// a tunnel that stands.
+func TestWhatIsNotAgreedEndsNothing(t *testing.T) {
+	w, n := homes(t, "alice", "bob", "carol")
+	a := n["alice"]
+	w.handle(a, "bob", Connect{})
+	e := a.entry("bob")
+	stale := []Mapping{{px("172.20.0.0/24"), e.Theirs[0].Substitute}}
+	h := a.home
+	h.Occupied = []netip.Prefix{px("192.168.77.0/24")}
+	c := a.peers["carol"]
+	c.before = Record{stale, stale}
+	if as := a.SetHome(h); len(as) != 0 {
+		t.Errorf("for the sake of a memory: %v", as)
+	}
+	c.state, c.role, c.entry = Acked, Initiator, Entry{Peer: "carol", Own: stale, Theirs: stale}
+	if as := a.Gateway.SetHome(h); len(as) != 0 {
+		t.Errorf("for the sake of a talk: %v", as)
+	}
+}
