@@ -73,3 +73,11 @@ sim:
 # 10,000 homes with one network, and 1,000 tunnels of one gateway.
 scale:
 	go run ./tests/sim/cmd/sim -scale
+
+# Every order of events of two gateways, with up to two crashes and two losses,
+# then fewer of these and more clicks. Takes 3 GB of memory and some minutes.
+exhaustive:
+	go test -c -o build/exhaustive.test ./src/htip
+	GOGC=200 build/exhaustive.test -test.run 'Exhaustive$$' -test.v -exhaustive -crashes 2 -losses 2
+	GOGC=200 build/exhaustive.test -test.run 'Exhaustive$$' -test.v -exhaustive -crashes 1 -losses 1 -clicks 2
+	GOGC=200 build/exhaustive.test -test.run 'Exhaustive$$' -test.v -exhaustive -crashes 1 -losses 1 -ends 1

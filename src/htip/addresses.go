@@ -125,7 +125,8 @@ func (g *Gateway) choose(p *peer, offers []Offer, own []netip.Prefix) ([]Mapping
 }
 
 // substitutesFree and ownFree check an agreement against what stands now. What
-// is only kept for absent homes ends no agreement.
+// is only kept for absent homes ends no agreement, and what is still being
+// agreed on is checked itself before it stands.
 func (g *Gateway) substitutesFree(p *peer, theirs []Mapping) bool {
 	for _, m := range theirs {
 		s := m.Substitute
@@ -133,7 +134,7 @@ func (g *Gateway) substitutesFree(p *peer, theirs []Mapping) bool {
 			return false
 		}
 		for _, q := range g.peers {
-			if q != p && (meets(s, q.entry.Own) || meets(s, q.entry.Theirs)) {
+			if q != p && q.state >= Connecting && (meets(s, q.entry.Own) || meets(s, q.entry.Theirs)) {
 				return false
 			}
 		}
@@ -148,7 +149,7 @@ func (g *Gateway) ownFree(p *peer, own []Mapping) bool {
 			return false
 		}
 		for _, q := range g.peers {
-			if q != p && meets(s, q.entry.Theirs) {
+			if q != p && q.state >= Connecting && meets(s, q.entry.Theirs) {
 				return false
 			}
 		}

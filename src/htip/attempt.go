@@ -40,9 +40,13 @@ func (g *Gateway) ourselves(p *peer) bool { return bytes.Equal(p.Key, g.cfg.Key)
 func (g *Gateway) disconnect(p *peer, r Reason) {
 	if p.state == Idle {
 		p.established = false
+		if p.held != 0 && r != ReasonUser {
+			p.held = 0
+			g.timer(p, 0)
+		}
 		return
 	}
-	if r == ReasonUser && p.state >= Acked {
+	if p.held = 0; r == ReasonUser && p.state >= Acked {
 		p.held = p.stake()
 	}
 	g.end(p, r, "")

@@ -37,6 +37,13 @@ func (g *Gateway) request(p *peer) {
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
 }
 
+// startOver sends another REQUEST in place of what was agreed on so far.
+func (g *Gateway) startOver(p *peer) {
+	g.stop(p)
+	p.state = Requested
+	g.request(p)
+}
+
 // response takes a RESPONSE: A' was chosen, B' is ours to choose (¶123).
 func (g *Gateway) response(p *peer, m *Message) {
 	protocols := g.protocols(p)
@@ -101,8 +108,7 @@ func (g *Gateway) requestAnew(p *peer, m *Message) {
 		g.refuse(p, m, ReasonAddresses, "our addresses keep changing")
 		return
 	}
-	g.stop(p)
-	g.request(p)
+	g.startOver(p)
 }
 
 // renegotiate answers a RESPONSE whose substitutes clash here with a NAK; the
@@ -144,8 +150,7 @@ func (g *Gateway) naked(p *peer, m *Message) {
 		return
 	}
 	g.do(Progress{Peer: p.Name, Step: StepNak, Reason: m.Reason, Text: m.Text})
-	g.stop(p)
-	g.request(p)
+	g.startOver(p)
 }
 
 // ready takes READY: the VPN client is driven (¶127).

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -166,6 +167,53 @@ func TestDecodeUndoesEncode(t *testing.T) {
 	})
 }
 
+// allocated is how many octets of memory a call takes, as far as the runtime can
+// tell. A prefix takes 5 octets on the wire and 32 in memory.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// TestDecodeTakesLittleMemory: the largest messages that are accepted, and
+// larger ones that are not.
+func TestDecodeTakesLittleMemory(t *testing.T) {
+	long := &Message{Type: Request, Talk: 1, Protocols: []Protocol{L2TP}, Gateway: netip.MustParseAddr("10.0.0.1"), Domain: strings.Repeat("x.", 126) + "x"}
+	for i := range MaxNetworks {
+		o := Offer{Network: netip.PrefixFrom(fromUint(10<<24|uint32(i)<<16), 24)}
+		for range maxCandidates {
+			o.Candidates = append(o.Candidates, o.Network)
+		}
+		long.Offers = append(long.Offers, o)
+	}
+	b, err := long.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := allocated(func() { Decode(b) }); n > 32*MaxMessage {
+		t.Errorf("%d octets for a message of %d", n, len(b))
+	}
+	huge := make([]byte, 1<<20)
+	copy(huge, b)
+	huge[2], huge[3] = 0xff, 0xff
+	if n := allocated(func() { _, err = Decode(huge) }); err == nil || n > 4096 {
+		t.Errorf("%d octets for a message that is too long: %v", n, err)
+	}
+	// Many parameters that are skipped, and many of one that may come often.
+	for _, param := range []byte{99, paramOffer, paramInitiator} {
+		b := []byte{Version, byte(Nak), 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}
+		for len(b)+14 <= MaxMessage {
+			b = append(b, 0, param, 0, 10, 24, 10, 0, 0, 0, 24, 10, 0, 0, 0)
+		}
+		b[2], b[3] = byte(len(b)>>8), byte(len(b))
+		if n := allocated(func() { _, err = Decode(b) }); err == nil || n > 8192 {
+			t.Errorf("parameter %d: %d octets, %v", param, n, err)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.golden")
 	if err != nil || len(files) == 0 {
@@ -187,7 +235,11 @@ func FuzzDecode(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := Decode(b)
+		var m *Message
+		var err error
+		if n := allocated(func() { m, err = Decode(b) }); n > 4096+32*uint64(min(len(b), MaxMessage)) {
+			t.Fatalf("%d octets of message made %d octets of memory", len(b), n)
+		}
 		if err != nil {
 			return
 		}

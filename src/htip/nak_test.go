@@ -101,7 +101,7 @@ func TestReasonsOfTheResponder(t *testing.T) {
 		{"nothing left to propose", func(b *node, req *Message) {
 			b.home.Pool = []netip.Prefix{n}
 			b.SetHome(b.home)
-		}, nil, ReasonExhausted, "no private addresses are left to offer for 192.168.1.0/24"},
+		}, nil, ReasonExhausted, "nothing in the address pool (192.168.1.0/24) is free at both homes to stand for 192.168.1.0/24"},
 		{"removed from the configuration", nil, func(b *node) []Action { return b.SetPeers(nil, nil) }, ReasonRefused, ""},
 		{"protocol no longer allowed", nil, func(b *node) []Action {
 			return b.SetPeers([]Peer{{Name: "alice", Key: key("alice")}}, nil)
@@ -152,7 +152,7 @@ func TestRoundsAreBounded(t *testing.T) {
 	}
 	t.Run("NAK to REQUEST", func(t *testing.T) {
 		a, m := asking(t)
-		for n := 0; ; n++ {
+		for n := 0; n < 99; n++ {
 			if m.Type != Request {
 				if n != 1+MaxRounds {
 					t.Errorf("%d times REQUEST", n)
@@ -162,6 +162,7 @@ func TestRoundsAreBounded(t *testing.T) {
 			}
 			m = sent(t, a.Handle("bob", Received{7, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonClash, Avoid: m.Offers[0].Candidates[:1]}}))
 		}
+		t.Error("goes on for ever")
 	})
 	t.Run("something always stands", func(t *testing.T) {
 		a, m := asking(t)
@@ -179,7 +180,7 @@ func TestRoundsAreBounded(t *testing.T) {
 	t.Run("RESPONSE that clashes", func(t *testing.T) {
 		a, m := asking(t)
 		talk := m.Talk
-		for n := 1; ; n++ {
+		for n := 1; n < 99; n++ {
 			m = sent(t, a.Handle("bob", Received{7, &Message{Type: Response, Talk: talk, Protocols: []Protocol{L2TP}, Gateway: netip.MustParseAddr("10.9.9.1"),
 				Offers:    []Offer{{px("10.9.9.0/24"), []netip.Prefix{px("192.168.1.0/24")}}},
 				Initiator: []Mapping{{px("192.168.1.0/24"), a.peers["bob"].offers[0].Candidates[1]}}}}))
@@ -191,12 +192,13 @@ func TestRoundsAreBounded(t *testing.T) {
 				return
 			}
 		}
+		t.Error("goes on for ever")
 	})
 	t.Run("NAK to RESPONSE", func(t *testing.T) {
 		_, ns := homes(t, "alice", "bob")
 		b := ns["bob"]
 		m := sent(t, b.Handle("alice", Received{7, requestOf(4711, 0)}))
-		for n := 0; ; n++ {
+		for n := 0; n < 99; n++ {
 			if m.Type != Response {
 				if n != 1+MaxRounds {
 					t.Errorf("%d times RESPONSE", n)
@@ -206,12 +208,13 @@ func TestRoundsAreBounded(t *testing.T) {
 			}
 			m = sent(t, b.Handle("alice", Received{7, &Message{Type: Nak, Talk: 4711, Refused: Response, Reason: ReasonClash, Avoid: m.Offers[0].Candidates[:1]}}))
 		}
+		t.Error("goes on for ever")
 	})
 	for name, candidates := range map[string][]netip.Prefix{"REQUEST for ever": Private, "REQUEST that clashes": {px("192.168.1.0/24")}} {
 		t.Run(name, func(t *testing.T) {
 			_, ns := homes(t, "alice", "bob")
 			b := ns["bob"]
-			for n := 1; ; n++ {
+			for n := 1; n < 99; n++ {
 				req := requestOf(uint64(n), 0)
 				req.Offers[0].Candidates = candidates
 				m := sent(t, b.Handle("alice", Received{7, req}))
@@ -223,6 +226,7 @@ func TestRoundsAreBounded(t *testing.T) {
 					return
 				}
 			}
+			t.Error("goes on for ever")
 		})
 	}
 	t.Run("our addresses keep changing", func(t *testing.T) {
@@ -386,6 +390,49 @@ func TestGatewayAddressChanges(t *testing.T) {
 			other := ns[map[string]string{"alice": "bob", "bob": "alice"}[who]]
 			if g := other.entry(who).PeerGateway.As4(); g[3] != 77 {
 				t.Errorf("%s at %v: known as %v", who, at, other.entry(who).PeerGateway)
+			}
+		}
+	}
+}
+
+// TestAckOfSomethingElse: ACK must name what RESPONSE did, in the long talk and
+// in the short one, where nobody would notice later.
+func TestAckOfSomethingElse(t *testing.T) {
+	for name, change := range map[string]func(m *Message){
+		"another protocol":   func(m *Message) { m.Protocols = []Protocol{PPTP} },
+		"another A'":         func(m *Message) { m.Initiator[0].Substitute = px("10.250.250.0/24") },
+		"no A'":              func(m *Message) { m.Initiator = nil },
+		"another network A":  func(m *Message) { m.Initiator[0].Network = px("10.250.250.0/24") },
+		"B' not offered":     func(m *Message) { m.Responder[0].Substitute = px("172.40.0.0/24") },
+		"B' is A'":           func(m *Message) { m.Responder[0].Substitute = m.Initiator[0].Substitute },
+		"another network B":  func(m *Message) { m.Responder[0].Network = px("10.250.250.0/24") },
+		"one network twice":  func(m *Message) { m.Responder = append(m.Responder, m.Responder[0]) },
+		"all of it is right": func(m *Message) {},
+	} {
+		for _, three := range []bool{false, true} {
+			_, ns := homes(t, "alice", "bob")
+			b, req := ns["bob"], requestOf(4711, 0)
+			if three {
+				threeMessages(b)
+				req.Features = FeatureThreeMessages
+			}
+			as := b.Handle("alice", Received{7, req})
+			if three {
+				as = b.Handle("alice", Started{b.entry("alice").TunnelID})
+			}
+			resp := sent(t, as)
+			ack := &Message{Type: Ack, Talk: 4711, Protocols: []Protocol{L2TP}, Initiator: slices.Clone(resp.Initiator),
+				Responder: []Mapping{{resp.Offers[0].Network, resp.Offers[0].Candidates[0]}}}
+			change(ack)
+			as = b.Handle("alice", Received{7, ack})
+			if name == "all of it is right" {
+				if s := b.state("alice"); s != Preparing && s != Connecting {
+					t.Errorf("%s: %v", name, s)
+				}
+				continue
+			}
+			if m := sent(t, as); m.Type != Nak || m.Reason != ReasonMalformed || m.Refused != Ack || b.state("alice") != Idle {
+				t.Errorf("%s, three messages %v: %+v, %v", name, three, m, b.state("alice"))
 			}
 		}
 	}

@@ -17,11 +17,13 @@ type node struct {
 	name string
 	*Gateway
 	home   Home
+	watch  *watch
 	timers map[string]SetTimer
 	stops  []Entry
 	starts []Entry // of servers
 	agreed []Entry
 	saved  map[string]Record
+	saves  int
 	steps  []Progress
 	broken bool   // VPN programs can't be started
 	mute   bool   // its link never comes up
@@ -65,7 +67,9 @@ func (w *world) add(name string, order Order, pool string, nets ...string) *node
 	for _, n := range nets {
 		h.Networks = append(h.Networks, px(n))
 	}
-	h.Gateway = h.Networks[0].Addr().Next()
+	if len(nets) > 0 {
+		h.Gateway = h.Networks[0].Addr().Next()
+	}
 	seq := uint64(0)
 	random := func() uint64 {
 		seq++
@@ -73,6 +77,7 @@ func (w *world) add(name string, order Order, pool string, nets ...string) *node
 	}
 	n := &node{name: name, home: h, timers: map[string]SetTimer{}, saved: map[string]Record{}}
 	n.Gateway = NewGateway(Config{Key: key(name), Domain: name + ".example.org", Protocols: []Protocol{L2TP}, PortBase: 17010, Ports: 64, Random: random}, h)
+	n.watch = newWatch(w.t, n.Gateway)
 	w.nodes[name] = n
 	return n
 }
@@ -81,7 +86,7 @@ func (w *world) add(name string, order Order, pool string, nets ...string) *node
 func (w *world) friends() {
 	for _, a := range w.nodes {
 		var ps []Peer
-		for _, b := range []string{"alice", "bob", "carol", "dave"} {
+		for _, b := range []string{"alice", "bob", "carol", "dave", "erin"} {
 			if _, ok := w.nodes[b]; ok && b != a.name {
 				ps = append(ps, Peer{Name: b, Domain: b + ".example.org", Key: key(b), Protocols: []Protocol{L2TP}})
 			}
@@ -124,6 +129,7 @@ func (w *world) later(n *node, peer string, ev Event) {
 }
 
 func (w *world) act(n *node, as []Action) {
+	w.t.Helper()
 	for _, a := range as {
 		switch a := a.(type) {
 		case Dial:
@@ -196,6 +202,7 @@ func (w *world) act(n *node, as []Action) {
 			n.stops = append(n.stops, a.Entry)
 		case Save:
 			n.saved[a.Peer] = a.Record
+			n.saves++
 		case Progress:
 			n.steps = append(n.steps, a)
 			w.log = append(w.log, fmt.Sprintf("%s: %s %v %s", n.name, a.Peer, a.Step, a.Text))

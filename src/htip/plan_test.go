@@ -206,9 +206,71 @@ func TestCheckMappingsRefuses(t *testing.T) {
 		"no candidate":   {good[0], {px("10.0.1.0/24"), px("10.2.1.0/24")}},
 		"the same twice": {good[0], good[0]},
 		"overlap":        {good[0], {px("10.0.1.0/24"), px("10.1.0.0/24")}},
+		"another length": {good[0], {px("10.0.1.0/24"), px("10.1.1.0/25")}},
 	} {
 		if checkMappings(offers, ms) == nil {
 			t.Errorf("%s: accepted %v", name, ms)
+		}
+	}
+}
+
+// TestWhoChoosesFirst: what the chooser prefers, whatever the order of the
+// candidates is.
+func TestWhoChoosesFirst(t *testing.T) {
+	lan, other, all := px("192.168.1.0/24"), px("192.168.2.0/24"), []netip.Prefix{px("10.0.0.0/8"), px("192.168.0.0/16")}
+	last := []Mapping{{lan, px("10.7.7.0/24")}}
+	for _, c := range []struct {
+		name   string
+		offers []Offer
+		taken  string
+		before []Mapping
+		fresh  bool
+		want   string // "" for none
+	}{
+		{"a public network", []Offer{{px("8.8.8.0/24"), []netip.Prefix{px("8.8.8.0/24")}}}, "", nil, false, ""},
+		{"a public one that was accepted once", []Offer{{lan, []netip.Prefix{px("8.0.0.0/8")}}}, "", []Mapping{{lan, px("8.8.8.0/24")}}, false, ""},
+		{"last time's is taken", []Offer{{lan, all}}, "10.7.7.0/24 192.168.1.0/24", last, false, "10.0.0.0/24"},
+		{"last time's is not covered", []Offer{{lan, all[1:]}}, "192.168.1.0/24", last, false, "192.168.0.0/24"},
+		{"last time's, before its own", []Offer{{lan, all}}, "", last, false, "10.7.7.0/24"},
+		{"its own, after a change", []Offer{{lan, all}}, "", last, true, "192.168.1.0/24"},
+		{"last time's, after a change that did not help", []Offer{{lan, all}}, "192.168.1.0/24", last, true, "10.7.7.0/24"},
+		{"its own, before the first candidate", []Offer{{lan, all}}, "", nil, false, "192.168.1.0/24"},
+		{"nobody takes another one's last", []Offer{{other, []netip.Prefix{px("10.7.7.0/24"), px("10.0.0.0/8")}}, {lan, all}}, "192.168.0.0/16", last, false, "10.0.0.0/24 10.7.7.0/24"},
+		{"nobody takes another one's own", []Offer{{px("172.16.0.0/16"), []netip.Prefix{px("192.168.0.0/16"), px("10.0.0.0/8")}}, {lan, all}}, "172.16.0.0/16", nil, false, "10.0.0.0/16 192.168.1.0/24"},
+		{"the larger one first", []Offer{{px("172.16.0.0/26"), []netip.Prefix{px("10.0.0.0/24")}}, {px("172.16.1.0/25"), []netip.Prefix{px("10.0.0.0/24")}}}, "172.16.0.0/12 10.0.0.192/26", nil, false, "10.0.0.128/26 10.0.0.0/25"},
+	} {
+		var taken []netip.Prefix
+		for _, s := range list(c.taken) {
+			taken = append(taken, px(s))
+		}
+		ms, err := Choose(c.offers, taken, c.before, c.fresh)
+		got := ""
+		for i, m := range ms {
+			if i > 0 {
+				got += " "
+			}
+			got += m.Substitute.String()
+		}
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: %s, not %s (%v)", c.name, got, c.want, err)
+		}
+	}
+}
+
+// TestWhoProposesFirst: what a network had, and its own address, are not pushed
+// out by what is proposed for another network of the home.
+func TestWhoProposesFirst(t *testing.T) {
+	lan, iot := px("192.168.1.0/24"), px("172.20.0.0/24")
+	for _, order := range []Order{Derived, Sequential} {
+		h := Home{Networks: []netip.Prefix{lan, iot}, Pool: Private, Order: order, Seed: key("alice")}
+		first := h.Offers(Bounds{Peer: []netip.Prefix{lan}})[0].Candidates[0]
+		os := h.Offers(Bounds{Peer: h.Networks, Before: []Mapping{{iot, first}}})
+		if os[1].Candidates[0] != first || overlapsAny(first, os[0].Candidates[:explicit]) {
+			t.Errorf("order %d: %v", order, os)
+		}
+		fresh := h.Offers(Bounds{Before: []Mapping{{iot, first}}, Fresh: true})
+		if c := fresh[1].Candidates; c[0] != iot || c[1] != first {
+			t.Errorf("order %d, after a change: %v", order, c)
 		}
 	}
 }

@@ -230,12 +230,8 @@ func (g *Gateway) acked(p *peer, m *Message) {
 		g.refuse(p, m, ReasonMalformed, "ACK names another protocol or other substitutes than RESPONSE")
 		return
 	}
-	if err := checkMappings(p.offers, m.Responder); err != nil {
+	if err := checkMappings(p.offers, m.Responder); err != nil { // nothing of A' was offered
 		g.refuse(p, m, ReasonMalformed, err.Error())
-		return
-	}
-	if overlap(Substitutes(m.Initiator), Substitutes(m.Responder)) {
-		g.refuse(p, m, ReasonMalformed, "the substitutes of the two homes overlap")
 		return
 	}
 	p.entry.Own = m.Responder

@@ -68,9 +68,6 @@ func (g *Gateway) malformed(p *peer, ev Malformed) {
 // works, and opens a new one where it does not. The tunnel itself is watched by
 // its own link.
 func (g *Gateway) keepalive(p *peer) {
-	if p.role != Initiator {
-		return
-	}
 	if p.conn == 0 {
 		g.timer(p, DialLimit+KeepaliveEvery)
 		g.do(Dial{p.Name})

@@ -45,13 +45,9 @@ type Entry struct {
 // NAT tells whether any address is translated at our end of the tunnel.
 func (e *Entry) NAT() bool { return slices.ContainsFunc(e.Own, Mapping.NAT) }
 
-// agreed tells whether a message names just the substitutes of this entry.
+// agreed tells whether READY names just what our ACK did.
 func (e *Entry) agreed(m *Message) bool {
-	a, b := e.Own, e.Theirs
-	if e.Role == Responder {
-		a, b = b, a
-	}
-	return m.Protocol() == e.Protocol && slices.Equal(m.Initiator, a) && slices.Equal(m.Responder, b)
+	return m.Protocol() == e.Protocol && slices.Equal(m.Initiator, e.Own) && slices.Equal(m.Responder, e.Theirs)
 }
 
 // Record is what a gateway remembers of a home over restarts, so that the same

@@ -1,25 +1,29 @@
 package htip
 
-import "bytes"
+import (
+	"bytes"
+	"net/netip"
+)
 
-// names lists the home's networks for people.
-func (h Home) names() string {
+// names lists prefixes for people.
+func names(ps []netip.Prefix) string {
 	s := ""
-	for i, n := range h.Networks {
+	for i, p := range ps {
 		if i > 0 {
 			s += ", "
 		}
-		s += n.String()
-	}
-	if s == "" {
-		return "this home, which has no network to share"
+		s += p.String()
 	}
 	return s
 }
 
-// usedUp says that our pool has nothing for the peer.
+// usedUp says that our pool has nothing for the peer, in words that are true at
+// both homes.
 func (g *Gateway) usedUp() string {
-	return "no private addresses are left to offer for " + g.home.names() + ": all of the pool here is in use, or refused by the other gateway"
+	if len(g.home.Networks) == 0 {
+		return "there is no network to share"
+	}
+	return "nothing in the address pool (" + names(g.home.Pool) + ") is free at both homes to stand for " + names(g.home.Networks) + "; a larger pool or smaller networks are needed"
 }
 
 // protocols are those possible with a peer, our best first.

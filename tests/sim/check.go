@@ -117,7 +117,7 @@ func began(old, x *seen) bool {
 	case x.state == htip.Dialing:
 		return old.state != htip.Dialing
 	case x.role == htip.Responder:
-		return old.role != htip.Responder || old.conn != x.conn && (x.state == htip.Refusing || x.state == htip.Responded)
+		return old.role != htip.Responder || old.conn != x.conn && (x.state == htip.Refusing || x.state == htip.Listening || x.state == htip.Responded)
 	}
 	return false
 }
@@ -145,9 +145,9 @@ func (n *node) checkTimer(s *slot) {
 // checkTunnel compares what runs with what is agreed.
 func (n *node) checkTunnel(s *slot) {
 	x := &s.seen
-	if t := s.tun; t != nil && (x.state < htip.Preparing || t.entry.TunnelID != x.entry.TunnelID) {
+	if t := s.tun; t != nil && (x.state < htip.Listening || t.entry.TunnelID != x.entry.TunnelID) {
 		n.w.fail("leak", []*node{n, s.node}, "%s runs %08x with %s, which is %v with %08x", n.name, t.entry.TunnelID, s.peer.Name, x.state, x.entry.TunnelID)
-	} else if t == nil && x.state >= htip.Preparing && s.noStart != x.entry.TunnelID {
+	} else if t == nil && (x.state >= htip.Preparing || x.state == htip.Listening) && s.noStart != x.entry.TunnelID {
 		n.w.fail("leak", []*node{n, s.node}, "%s is %v with %s and runs nothing", n.name, x.state, s.peer.Name)
 	}
 }

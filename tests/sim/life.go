@@ -30,9 +30,11 @@ func (n *node) start() {
 	clear(n.byConn)
 	w.tracef(n, "STARTS with %v, gateway %v, besides %v", n.home.Networks, n.home.Gateway, n.home.Occupied)
 	n.seenHome = n.home
-	g := Gateway(htip.NewGateway(htip.Config{
-		Key: n.key, Domain: n.domain, Protocols: []htip.Protocol{htip.L2TP}, PortBase: 17010, Ports: w.sc.ports, Random: n.rand.Uint64,
-	}, n.home))
+	c := htip.Config{Key: n.key, Domain: n.domain, Protocols: []htip.Protocol{htip.L2TP}, PortBase: 17010, Ports: w.sc.ports, Random: n.rand.Uint64}
+	if n.three {
+		c.ThreeMessages, c.EarlyServers = true, c.Protocols
+	}
+	g := Gateway(htip.NewGateway(c, n.home))
 	if w.opt.Wrap != nil {
 		g = w.opt.Wrap(n.id, g)
 	}

@@ -22,6 +22,7 @@ type node struct {
 	home     htip.Home
 	seenHome htip.Home  // what the gateway was last told
 	wan      netip.Addr // private address on the Internet side; zero: a public one
+	three    bool       // talks of three messages are possible
 	twin     *node      // this is a second gateway with that one's key
 
 	slots  []*slot // everybody ever known
@@ -157,6 +158,10 @@ func (n *node) act(as []htip.Action, about *slot) {
 			n.startTunnel(a.Entry, a.Conn)
 		case htip.StartClient:
 			n.startTunnel(a.Entry, a.Conn)
+		case htip.Agreed:
+			if s := n.byName[a.Entry.Peer]; s.tun != nil && s.tun.entry.TunnelID == a.Entry.TunnelID {
+				n.agreed(s.tun, a.Entry)
+			}
 		case htip.StopTunnel:
 			if s := n.byName[a.Entry.Peer]; s.tun != nil && s.tun.entry.TunnelID == a.Entry.TunnelID {
 				s.tun = nil
@@ -206,6 +211,9 @@ func (n *node) progressed(s *slot, a htip.Progress) {
 		if a.Reason == htip.ReasonUser {
 			n.forget(s)
 			s.told = true
+		}
+		if a.Reason == htip.ReasonSuperseded && n.w.sc.faults&SameKey != 0 {
+			s.told = true // by another device with this one's key: a person has to do something
 		}
 		n.w.progress(n, s, a)
 		s.wait = 0

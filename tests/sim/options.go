@@ -108,6 +108,7 @@ type scenario struct {
 	style    style
 	busy     time.Duration // mean time between two doings of one gateway
 	ports    uint16
+	three    int  // of 10 gateways, so many can do with three messages
 	cgnat    bool // all have private addresses on the Internet side
 }
 
@@ -155,6 +156,7 @@ func (o Options) scenario() scenario {
 		s.ports = uint16(1 + r.Intn(3))
 	}
 	s.cgnat = r.Chance(0.05)
+	s.three = pick(r, []int{0, 0, 0, 5, 10, 10})
 	if o.Gateways > 0 {
 		s.gateways = o.Gateways
 	}

@@ -146,9 +146,21 @@ func (n *node) applied(wish []*tunnel) {
 	}
 }
 
-// linkUp tells the protocol of a link that is up, once.
+// agreed completes the entry of a server that listens already. What the
+// protocol says of its link has to wait until its answer is carried out.
+func (n *node) agreed(t *tunnel, e htip.Entry) {
+	t.entry = e
+	if d := t.slot.dev; d != nil && d.entry.TunnelID == e.TunnelID {
+		d.entry = e
+	}
+	if t.link {
+		t.slot.dev.schedule(true, 0)
+	}
+}
+
+// linkUp tells the protocol of a link that is up, once its addresses are known.
 func (n *node) linkUp(t *tunnel) {
-	if t.started && t.link && !t.linked && t.slot.tun == t {
+	if t.started && t.link && !t.linked && t.slot.tun == t && len(t.entry.Own) > 0 {
 		t.linked = true
 		n.handle(t.slot, htip.LinkUp{TunnelID: t.entry.TunnelID})
 	}
@@ -201,7 +213,7 @@ func (d *device) part() {
 
 // changed is what the kernel says of a device.
 func (d *device) changed(up bool) {
-	if d.slot.dev != d || up && d.peer == nil || up == d.up {
+	if d.slot.dev != d || up && d.peer == nil || up == d.up && (!up || d.slot.tun == nil || d.slot.tun.linked) {
 		return
 	}
 	d.up = up
