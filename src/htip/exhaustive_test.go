@@ -19,7 +19,7 @@ var (
 	xLosses  = flag.Int("losses", 1, "exhaustive check: losses of connections, dials, programs, links, and early timeouts")
 	xClicks  = flag.Int("clicks", 1, "exhaustive check: connects of each side")
 	xEnds    = flag.Int("ends", 0, "exhaustive check: disconnects of each side")
-	xMost    = flag.Int("states", 1<<31, "exhaustive check: give up after so many states")
+	xMost    = flag.Int("states", 1<<31-1, "exhaustive check: give up after so many states")
 	xFull    = flag.Bool("exhaustive", false, "exhaustive check: only what the flags say, and with progress")
 )
 
