@@ -33,12 +33,12 @@ func (w *World) finish() {
 	}
 }
 
-// pairs calls f for every pair of friends, once.
+// pairs calls f for every pair of honest friends, once.
 func (w *World) pairs(f func(a, b *slot)) {
 	for _, n := range w.nodes {
 		for _, s := range n.slots {
 			if n.twin == nil && s.node.id > n.id {
-				if o := s.node.byKey[string(n.key)]; o != nil && w.wrong == nil {
+				if o := s.node.byKey[string(n.key)]; o != nil && w.wrong == nil && !n.liar && !s.node.liar {
 					f(s, o)
 				}
 			}
@@ -78,7 +78,7 @@ func (w *World) possible(a, b *slot) bool {
 			return false
 		}
 		for _, s := range n.order { // large homes may leave no room for others
-			if !roomy(&s.node.seenHome) {
+			if !roomy(&s.node.seenHome) || s.node.liar {
 				return false
 			}
 		}
@@ -135,7 +135,7 @@ func (w *World) takeDown() {
 	}
 	for _, n := range w.nodes {
 		for _, s := range n.slots { // first all that are not up: nobody else can tell them
-			if n.up && s.seen.state != htip.Up {
+			if n.up && (s.seen.state != htip.Up || n.liar || s.node.liar) {
 				n.disconnect(s)
 			}
 		}

@@ -23,6 +23,7 @@ type node struct {
 	seenHome htip.Home  // what the gateway was last told
 	wan      netip.Addr // private address on the Internet side; zero: a public one
 	three    bool       // talks of three messages are possible
+	liar     bool       // sends what it should not
 	twin     *node      // this is a second gateway with that one's key
 
 	slots  []*slot // everybody ever known

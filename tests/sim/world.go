@@ -136,6 +136,7 @@ func (w *World) newNode(id int, name string, key []byte) *node {
 		byName: map[string]*slot{}, byKey: map[string]*slot{}, byConn: map[connID]*end{},
 	}
 	n.home = w.sc.style.home(w.layout, key)
+	n.liar = w.sc.faults&Liars != 0 && w.layout.Chance(0.3)
 	n.three = w.layout.Intn(10) < w.sc.three
 	if w.sc.cgnat {
 		n.wan = wanAddress(id)
