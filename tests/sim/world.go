@@ -9,8 +9,8 @@
 //
 // Files: world, queue, rand (the machine); options, homes (what a seed means);
 // node, life (the driver of one gateway, as src/daemon is one); conn, vpn (the
-// network, the kernel); faults (what goes wrong); check, laws, finish (what must
-// hold); trace, minimise, summary, scale.
+// network, the kernel); faults, liars (what goes wrong); check, laws, finish
+// (what must hold); trace, runs, summary, scale.
 package sim
 
 import (
