@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"slices"
 	"time"
 
 	"htip/src/htip"
@@ -160,11 +159,6 @@ func (w *World) takeDown() {
 			if x.state != htip.Idle || s.timing || s.tun != nil || s.dev != nil || len(s.ends) > 0 || s.dial != 0 || s.wait != 0 || x.entry.TunnelID != 0 {
 				w.fail("leak", []*node{n, s.node}, "%s keeps of %s, when all is down: state %v, timer %v, tunnel %v, device %v, connections %d, dial %d, somebody waiting %v",
 					n.name, s.peer.Name, x.state, s.timing, s.tun != nil, s.dev != nil, len(s.ends), s.dial, s.wait != 0)
-			}
-			for _, o := range s.mirrors {
-				if o.at.twin == nil && n.id < o.at.id && w.sc.faults&SameKey == 0 && !slices.Equal(s.record.Own, o.record.Theirs) {
-					w.Stats.Halves++
-				}
 			}
 		}
 	}

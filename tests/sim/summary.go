@@ -28,7 +28,6 @@ type Stats struct {
 	Failed           [64]int
 	Virtual          time.Duration
 	Fair             int // pairs that had to come up in the end, and did
-	Halves           int // pairs whose two ends remember different substitutes in the end
 }
 
 func (s *Stats) setUp(n *node, a, b *slot) {
@@ -99,7 +98,6 @@ func (s *Stats) Add(o *Stats) {
 	}
 	s.Virtual += o.Virtual
 	s.Fair += o.Fair
-	s.Halves += o.Halves
 }
 
 // String is the summary for people.
