@@ -19,7 +19,7 @@ func (w *World) twist(m *htip.Message) *htip.Message {
 	x := *m
 	x.Offers, x.Initiator, x.Responder = slices.Clone(m.Offers), slices.Clone(m.Initiator), slices.Clone(m.Responder)
 	for range 1 + r.Intn(2) {
-		switch r.Intn(14) {
+		switch r.Intn(16) {
 		case 0:
 			x.Talk = r.Uint64()
 		case 1:
@@ -38,7 +38,12 @@ func (w *World) twist(m *htip.Message) *htip.Message {
 			x.Avoid = []netip.Prefix{pick(r, lies), pick(r, lies)}
 		case 8:
 			x.Protocols = []htip.Protocol{htip.Protocol(1 + r.Intn(4))}
-		case 9, 10:
+		case 9, 10: // a lie that is true to itself
+			if n := pick(r, lies); len(x.Offers) > 0 && n.Bits() >= htip.MinBits && n.Bits() <= htip.MaxBits {
+				x.Offers = []htip.Offer{{Network: n, Candidates: []netip.Prefix{n, pick(r, lies)}}}
+				x.Gateway = n.Addr().Next()
+			}
+		case 11, 12:
 			if len(x.Offers) > 0 {
 				o := &x.Offers[r.Intn(len(x.Offers))]
 				if r.Chance(0.5) {
