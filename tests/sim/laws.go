@@ -162,6 +162,31 @@ func (w *World) checkOwn(s, o *slot, atN, atM taken) {
 	}
 }
 
+// checkAbsent: what a home had last time is kept for it while it is away, also
+// from those who come meanwhile, and so is our own place with it.
+func (n *node) checkAbsent(s *slot) {
+	for _, o := range n.order {
+		if o == s || o.strange || len(o.seen.entry.Theirs) > 0 || o.seen.freed >= s.seen.try || n.peersAt >= s.seen.try || n.homeAt >= s.seen.try {
+			continue
+		}
+		for _, m := range s.seen.entry.Theirs {
+			if overlapsAny(m.Substitute, htip.Substitutes(s.seen.before.Theirs)) { // it was there first
+				continue
+			}
+			for _, x := range o.record.Theirs {
+				if x.Substitute.Overlaps(m.Substitute) {
+					n.w.fail("law 5", []*node{n, s.node, o.node}, "%s gives %v the place %v of %s, which is away", n.name, s.peer.Name, m.Substitute, o.peer.Name)
+				}
+			}
+			for _, x := range o.record.Own {
+				if x.NAT() && slices.Contains(n.seenHome.Networks, x.Network) && x.Substitute.Overlaps(m.Substitute) {
+					n.w.fail("law 5", []*node{n, s.node, o.node}, "%s gives %v the place %v, by which %s knows it", n.name, s.peer.Name, m.Substitute, o.peer.Name)
+				}
+			}
+		}
+	}
+}
+
 // other tells whether a gateway remembers something, and something else. One
 // that remembers nothing where it should has no excuse.
 func other(agreed, before htip.Record) bool { return len(before.Own) > 0 && !before.Equal(agreed) }
