@@ -352,6 +352,9 @@ func TestKeepalive(t *testing.T) {
 	w.drop = func(from string, m *Message) bool { return from == "bob" }
 	w.fire(a, "bob") // unanswered
 	w.fire(a, "bob") // given up
+	if a.Conn("bob") != 0 || len(w.conns) != 0 || a.limit("bob") != backoff(0) {
+		t.Errorf("connection %d, next try after %v", a.Conn("bob"), a.limit("bob"))
+	}
 	w.drop = nil
 	w.fire(a, "bob") // connects anew
 	w.mustBeUp(a, b)
@@ -362,6 +365,9 @@ func TestKeepalive(t *testing.T) {
 	bob := w.nodes["bob"]
 	delete(w.nodes, "bob")
 	w.handle(a, "bob", Closed{Conn: a.peers["bob"].conn})
+	if a.limit("bob") != backoff(0) {
+		t.Errorf("a lost connection is opened again after %v", a.limit("bob"))
+	}
 	w.fire(a, "bob")
 	w.nodes["bob"] = bob
 	if a.state("bob") != Up || a.limit("bob") == 0 {

@@ -210,16 +210,19 @@ func TestRoundsAreBounded(t *testing.T) {
 		}
 		t.Error("goes on for ever")
 	})
-	for name, candidates := range map[string][]netip.Prefix{"REQUEST for ever": Private, "REQUEST that clashes": {px("192.168.1.0/24")}} {
+	for name, c := range map[string]struct {
+		candidates []netip.Prefix
+		times      int
+	}{"REQUEST for ever": {Private, 2 + MaxRounds}, "REQUEST that clashes": {[]netip.Prefix{px("192.168.1.0/24")}, 1 + MaxRounds}} {
 		t.Run(name, func(t *testing.T) {
 			_, ns := homes(t, "alice", "bob")
 			b := ns["bob"]
 			for n := 1; n < 99; n++ {
 				req := requestOf(uint64(n), 0)
-				req.Offers[0].Candidates = candidates
+				req.Offers[0].Candidates = c.candidates
 				m := sent(t, b.Handle("alice", Received{7, req}))
 				if m.Type != Response && m.Reason != ReasonClash {
-					if n < 1+MaxRounds || n > 2+MaxRounds {
+					if n != c.times {
 						t.Errorf("%d times REQUEST", n)
 					}
 					over(b, "alice", m)
@@ -434,6 +437,51 @@ func TestAckOfSomethingElse(t *testing.T) {
 			if m := sent(t, as); m.Type != Nak || m.Reason != ReasonMalformed || m.Refused != Ack || b.state("alice") != Idle {
 				t.Errorf("%s, three messages %v: %+v, %v", name, three, m, b.state("alice"))
 			}
+		}
+	}
+}
+
+// TestABusyPeer: it is asked again, more slowly each time, and not for ever.
+func TestABusyPeer(t *testing.T) {
+	w, ns := homes(t, "alice", "bob")
+	a := ns["alice"]
+	w.drop = func(_ string, m *Message) bool {
+		if m.Type == Request {
+			w.later(a, "bob", Received{a.peers["bob"].conn, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonBusy}})
+		}
+		return true
+	}
+	w.handle(a, "bob", Connect{})
+	for n := range MaxBusy {
+		if a.state("bob") != Waiting || a.limit("bob") != backoff(n) {
+			t.Fatalf("%d: %v, %v", n, a.state("bob"), a.limit("bob"))
+		}
+		w.fire(a, "bob")
+	}
+	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonBusy {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestResponseOfSomethingElse: what the responder chose is held against what
+// was proposed, before anything goes back.
+func TestResponseOfSomethingElse(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(m *Message)
+		reason Reason
+	}{
+		"a protocol that was not proposed": {func(m *Message) { m.Protocols = []Protocol{PPTP} }, ReasonNoProtocol},
+		"no A'":                            {func(m *Message) { m.Initiator = nil }, ReasonMalformed},
+		"an A' that was not offered":       {func(m *Message) { m.Initiator[0].Substitute = px("172.40.0.0/24") }, ReasonMalformed},
+		"another network A":                {func(m *Message) { m.Initiator[0].Network = px("10.250.250.0/24") }, ReasonMalformed},
+	} {
+		a, req := asking(t)
+		m := &Message{Type: Response, Talk: req.Talk, Protocols: []Protocol{L2TP}, Gateway: netip.MustParseAddr("10.9.9.1"),
+			Offers:    []Offer{{px("10.9.9.0/24"), []netip.Prefix{px("10.9.9.0/24")}}},
+			Initiator: []Mapping{{px("192.168.1.0/24"), px("192.168.1.0/24")}}}
+		c.change(m)
+		if n := sent(t, a.Handle("bob", Received{7, m})); n.Type != Nak || n.Refused != Response || n.Reason != c.reason || a.state("bob") != Idle {
+			t.Errorf("%s: %+v, %v", name, n, a.state("bob"))
 		}
 	}
 }
