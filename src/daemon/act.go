@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"htip/src/control"
+	"htip/src/datapath"
 	"htip/src/dns"
 	"htip/src/htip"
 )
@@ -201,7 +202,11 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(errors.New("the control connection is gone"))
 		return
 	}
-	secret, err := c.Export(e.Protocol.String(), binary.BigEndian.AppendUint32(nil, e.TunnelID), 16)
+	n := 16
+	if e.Protocol == htip.WireGuard {
+		n = datapath.WireGuardSecret
+	}
+	secret, err := c.Export(e.Protocol.String(), binary.BigEndian.AppendUint32(nil, e.TunnelID), n)
 	if err != nil {
 		failed(fmt.Errorf("deriving the tunnel's secret: %w", err))
 		return

@@ -17,6 +17,7 @@ import (
 // link is a network device of ours.
 type link struct {
 	Name            string
+	Kind            string // "ppp", "wireguard"
 	MTU             int
 	Running         bool       // administratively up, carrier there
 	Local, Peer     netip.Addr // zero without an address
@@ -69,6 +70,7 @@ func (rtnetlink) links() ([]link, error) {
 		}
 		o := link{
 			Name:    a.Name,
+			Kind:    l.Type(),
 			MTU:     a.MTU,
 			Running: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
 		}
