@@ -267,14 +267,15 @@ func (d *Daemon) setNames() {
 }
 
 // prove asks the peer's names proxy through the tunnel until it answers: then a
-// packet has passed both ways.
+// packet has passed both ways. The first questions are given little time: the
+// other end may have its addresses, and its proxy, a moment later than we.
 func (d *Daemon) prove(e htip.Entry) {
 	ctx, cancel := context.WithTimeout(d.ctx, htip.ProveLimit)
 	d.tasks.Go(func() {
 		defer cancel()
 		var last error
-		for ctx.Err() == nil {
-			try, stop := context.WithTimeout(ctx, probeLimit)
+		for limit := probeFirst; ctx.Err() == nil; limit = min(2*limit, probeLimit) {
+			try, stop := context.WithTimeout(ctx, limit)
 			err := d.names.Probe(try, e.Peer)
 			stop()
 			if err == nil {

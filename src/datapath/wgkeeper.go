@@ -28,7 +28,7 @@ const (
 	// Echoes without an answer after which the peer is given up: 20 to 24 s of
 	// silence. They are counted, not timed: on a router that is so busy that the
 	// keeper comes late everything is late.
-	wgPatience = 5
+	wgPatience = 4
 	// For a client, to the first answer. Calls are 5 s apart.
 	wgStartLimit = 20 * time.Second
 	// Between two looks at a tunnel that is not up yet: at first, later.
