@@ -89,7 +89,7 @@ func TestBadInput(t *testing.T) {
 	t.Run("full pool", func(t *testing.T) {
 		full := strings.Replace(good[a], "\toption enabled '1'\n", "\toption enabled '1'\n\tlist pool '192.168.1.0/24'\n", 1)
 		a.Reconfigure(ctx, t, full)
-		refused("full pool", "bob", "private addresses")
+		refused("full pool", "bob", "no substitute addresses left", "address pool")
 		a.Reconfigure(ctx, t, good[a])
 	})
 
