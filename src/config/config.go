@@ -46,8 +46,8 @@ type Main struct {
 	Zone       string         // other homes' hosts are <host>.<peer>.<Zone>
 	LANDomain  string         // what dnsmasq calls the own hosts: <host>.<LANDomain>
 	Protocols  []string       // VPN protocols, best first
-	L2TPPort   uint16         // first of L2TPPorts UDP ports
-	MTU        int            // of a tunnel device, bytes
+	L2TPPort   uint16         // first of L2TPPorts UDP ports, of WireGuard too
+	MTU        int            // of a tunnel device, bytes; 0: what suits the protocol
 	LogLevel   string         // debug, info, warn or error
 }
 
@@ -98,9 +98,8 @@ func Defaults() Config {
 		Candidates: Derived,
 		Zone:       "internal",
 		LANDomain:  "lan",
-		Protocols:  []string{ProtocolL2TP},
+		Protocols:  []string{ProtocolWireGuard, ProtocolL2TP},
 		L2TPPort:   17010,
-		MTU:        1410,
 		LogLevel:   "info",
 	}}
 }

@@ -108,8 +108,8 @@ func TestMainOptions(t *testing.T) {
 		{"list protocol 'L2TP'", 1, func(m Main) bool { return slices.Equal(m.Protocols, d.Protocols) }},
 		{"list protocol 'pptp'\nlist protocol 'pptp'", 1, func(m Main) bool { return slices.Equal(m.Protocols, []string{"pptp"}) }},
 		{"option l2tp_port '65473'", 1, func(m Main) bool { return m.L2TPPort == 17010 }},
-		{"option mtu '575'", 1, func(m Main) bool { return m.MTU == 1410 }},
-		{"option mtu '1463'", 1, func(m Main) bool { return m.MTU == 1410 }},
+		{"option mtu '575'", 1, func(m Main) bool { return m.MTU == 0 }},
+		{"option mtu '1463'", 1, func(m Main) bool { return m.MTU == 0 }},
 		{"option log_level 'loud'", 1, func(m Main) bool { return m.LogLevel == "info" }},
 		{"option colour 'red'", 1, func(m Main) bool { return m.Equal(d) }},
 
@@ -253,7 +253,7 @@ func TestLoad(t *testing.T) {
 }
 
 // The file that the package ships is disabled and without problems, and every
-// default that it shows is the default.
+// default that it shows is the default, examples apart.
 func TestShippedFile(t *testing.T) {
 	const path = "../../openwrt/files/htip.config"
 	c, ps, err := Load(path)
@@ -275,12 +275,12 @@ func TestShippedFile(t *testing.T) {
 	}
 	want := Defaults().Main
 	want.Domain, want.Name, want.WANDevice = "alice.example.org", "alice", "wan"
-	want.Networks = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}
+	want.Networks, want.MTU = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}, 1400
 	if ch := want.changed(c.Main); len(ch) > 0 {
 		t.Errorf("shown defaults that aren't: %q", ch)
 	}
 	bob := NewPeer("bob")
-	bob.Domain, bob.Protocols = "bob.example.org", []string{"l2tp"}
+	bob.Domain, bob.Protocols = "bob.example.org", []string{"wireguard"}
 	bob.Key, _ = parseKey(bobKey)
 	if len(c.Peers) != 1 || !c.Peers[0].Equal(bob) {
 		t.Errorf("peers %+v", c.Peers)

@@ -163,7 +163,7 @@ func mainDefault(name string) string {
 	case "l2tp_port":
 		return fmt.Sprint(d.L2TPPort)
 	case "mtu":
-		return fmt.Sprint(d.MTU)
+		return "the protocol's own"
 	case "log_level":
 		return d.LogLevel
 	case "pool":

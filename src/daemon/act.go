@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"htip/src/control"
+	"htip/src/datapath"
 	"htip/src/dns"
 	"htip/src/htip"
 )
@@ -201,7 +202,11 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(errors.New("the control connection is gone"))
 		return
 	}
-	secret, err := c.Export(e.Protocol.String(), binary.BigEndian.AppendUint32(nil, e.TunnelID), 16)
+	n := 16
+	if e.Protocol == htip.WireGuard {
+		n = datapath.WireGuardSecret
+	}
+	secret, err := c.Export(e.Protocol.String(), binary.BigEndian.AppendUint32(nil, e.TunnelID), n)
 	if err != nil {
 		failed(fmt.Errorf("deriving the tunnel's secret: %w", err))
 		return
@@ -262,14 +267,15 @@ func (d *Daemon) setNames() {
 }
 
 // prove asks the peer's names proxy through the tunnel until it answers: then a
-// packet has passed both ways.
+// packet has passed both ways. The first questions are given little time: the
+// other end may have its addresses, and its proxy, a moment later than we.
 func (d *Daemon) prove(e htip.Entry) {
 	ctx, cancel := context.WithTimeout(d.ctx, htip.ProveLimit)
 	d.tasks.Go(func() {
 		defer cancel()
 		var last error
-		for ctx.Err() == nil {
-			try, stop := context.WithTimeout(ctx, probeLimit)
+		for limit := probeFirst; ctx.Err() == nil; limit = min(2*limit, probeLimit) {
+			try, stop := context.WithTimeout(ctx, limit)
 			err := d.names.Probe(try, e.Peer)
 			stop()
 			if err == nil {

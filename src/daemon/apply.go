@@ -6,8 +6,6 @@ import (
 	"sort"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"htip/src/datapath"
 	"htip/src/htip"
 )
@@ -146,35 +144,6 @@ func (d *Daemon) linkUp(name string, t *tunnel) {
 	t.linked = true
 	d.setNames()
 	d.handle(name, htip.LinkUp{TunnelID: t.Entry.TunnelID})
-}
-
-// debounce calls changed half a second after the first of a burst of updates,
-// until the kernel's messages or done end it.
-func debounce(done <-chan struct{}, addrs <-chan netlink.AddrUpdate, routes <-chan netlink.RouteUpdate, changed func()) {
-	var due <-chan time.Time
-	for {
-		select {
-		case <-done:
-			return
-		case _, ok := <-addrs:
-			if !ok {
-				return
-			}
-			if due == nil {
-				due = time.After(500 * time.Millisecond)
-			}
-		case r, ok := <-routes:
-			if !ok {
-				return
-			}
-			if int(r.Protocol) != datapath.RouteProtocol && due == nil {
-				due = time.After(500 * time.Millisecond)
-			}
-		case <-due:
-			due = nil
-			changed()
-		}
-	}
 }
 
 func sameHome(a, b htip.Home) bool {

@@ -271,7 +271,7 @@ func (d *Daemon) begin() error {
 	}
 	d.gw = htip.NewGateway(htip.Config{
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), Lacks: strings.Join(d.lacks(), "; "), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
-		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.L2TP},
+		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
 	}, d.home)
 	d.setPeers()
 	d.adopt(ctx)

@@ -2,21 +2,19 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"htip/src/slog"
 	"net/netip"
 	"slices"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"htip/src/config"
 	"htip/src/datapath"
 	"htip/src/htip"
+	"htip/src/rtnl"
 )
 
 // link is what the kernel says of an address or a route: a prefix on a device.
@@ -31,41 +29,29 @@ type link struct {
 // kernelLinks lists addresses and routes of the main table.
 func kernelLinks() ([]link, error) {
 	devices := map[int]string{}
-	ls, err := netlink.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("listing devices: %w", err)
+	ls, err := rtnl.Links()
+	if err != nil {
+		return nil, err
 	}
-	for _, l := range ls {
-		devices[l.Attrs().Index] = l.Attrs().Name
+	for i := range ls {
+		devices[ls[i].Index] = ls[i].Name
+	}
+	addrs, err := rtnl.Addrs()
+	if err != nil {
+		return nil, err
 	}
 	var out []link
-	addrs, err := netlink.AddrList(nil, unix.AF_INET)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("listing addresses: %w", err)
-	}
 	for _, a := range addrs {
-		ip, ok := netip.AddrFromSlice(a.IP.To4())
-		if !ok {
-			continue
-		}
-		ones, _ := a.Mask.Size()
-		out = append(out, link{device: devices[a.LinkIndex], prefix: netip.PrefixFrom(ip, ones).Masked(), address: ip})
+		out = append(out, link{device: devices[a.Link], prefix: a.Local.Masked(), address: a.Local.Addr()})
 	}
-	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("listing routes: %w", err)
+	routes, err := rtnl.Routes()
+	if err != nil {
+		return nil, err
 	}
 	for _, r := range routes {
-		l := link{device: devices[r.LinkIndex], ours: int(r.Protocol) == datapath.RouteProtocol}
-		if r.Dst == nil || r.Dst.IP.IsUnspecified() {
-			l.def, l.prefix = true, netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		} else if ip, ok := netip.AddrFromSlice(r.Dst.IP.To4()); ok {
-			ones, _ := r.Dst.Mask.Size()
-			l.prefix = netip.PrefixFrom(ip, ones).Masked()
-		} else {
-			continue
-		}
-		out = append(out, l)
+		out = append(out, link{
+			device: devices[r.Link], prefix: r.Dst, ours: r.Protocol == datapath.RouteProtocol, def: r.Dst.Bits() == 0,
+		})
 	}
 	return out, nil
 }
@@ -133,36 +119,18 @@ func overlaps(p netip.Prefix, others []netip.Prefix) bool {
 	return slices.ContainsFunc(others, p.Overlaps)
 }
 
-// watchHome calls changed after addresses or routes have changed, not more than
-// a few times a second.
+// watchHome calls changed half a second after addresses or routes, other than
+// ours, began to change.
 func watchHome(ctx context.Context, changed func()) error {
-	for ctx.Err() == nil {
-		if err := watchOnce(ctx, changed); err != nil {
-			return err
+	var due atomic.Bool
+	return rtnl.Watch(ctx, rtnl.GroupAddrs|rtnl.GroupRoutes, func(protocol uint8) {
+		if protocol != datapath.RouteProtocol && !due.Swap(true) {
+			time.AfterFunc(500*time.Millisecond, func() {
+				due.Store(false)
+				changed()
+			})
 		}
-		select { // the kernel dropped us: what happened meanwhile is looked up
-		case <-time.After(time.Second):
-			changed()
-		case <-ctx.Done():
-		}
-	}
-	return nil
-}
-
-// watchOnce watches until the kernel's messages end.
-func watchOnce(ctx context.Context, changed func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := ctx.Done()
-	addrs, routes := make(chan netlink.AddrUpdate, 4), make(chan netlink.RouteUpdate, 4)
-	if err := netlink.AddrSubscribe(addrs, done); err != nil {
-		return fmt.Errorf("watching addresses: %w", err)
-	}
-	if err := netlink.RouteSubscribe(routes, done); err != nil {
-		return fmt.Errorf("watching routes: %w", err)
-	}
-	debounce(done, addrs, routes, changed)
-	return nil
+	})
 }
 
 // FakeLinks is a router whose only device with an address is br-lan, for tests.

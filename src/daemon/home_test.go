@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"htip/src/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"htip/src/config"
+	"htip/src/datapath"
 	"htip/src/htip"
 )
 
@@ -72,5 +74,45 @@ func TestAllowedProtocols(t *testing.T) {
 	p.Protocols = []string{config.ProtocolL2TP}
 	if got := allowed(p); len(got) != 1 || got[0] != htip.L2TP {
 		t.Errorf("restricted %v", got)
+	}
+}
+
+// Who has WireGuard is not told to install what nobody asked for.
+func TestLacks(t *testing.T) {
+	caps := func(wg, l2tp string) []datapath.Capability {
+		out := []datapath.Capability{{Protocol: "l2tp", Warnings: []string{"forwarding is off"}}, {Protocol: "wireguard", Warnings: []string{"forwarding is off"}}}
+		for i, m := range []string{l2tp, wg} {
+			if m != "" {
+				out[i].Missing = []string{m}
+			}
+		}
+		return out
+	}
+	only := config.NewPeer("bob")
+	only.Protocols = []string{"l2tp"}
+	const off, noWG, noL2TP = "forwarding is off", "wireguard is not possible: W", "l2tp is not possible: L"
+	for _, c := range []struct {
+		name      string
+		protocols []string
+		peers     []config.Peer
+		caps      []datapath.Capability
+		want      []string
+	}{
+		{"neither", nil, nil, caps("W", "L"), []string{noWG, off, noL2TP}},
+		{"no WireGuard", nil, nil, caps("W", ""), []string{noWG, off}},
+		{"no L2TP", nil, nil, caps("", "L"), []string{off}},
+		{"no L2TP, which a peer wants", nil, []config.Peer{only}, caps("", "L"), []string{off, noL2TP}},
+		{"no L2TP, which is preferred", []string{"l2tp", "wireguard"}, nil, caps("", "L"), []string{noL2TP, off}},
+		{"a protocol that is not there", []string{"pptp"}, nil, caps("W", "L"), nil},
+	} {
+		d := &Daemon{caps: c.caps}
+		d.cfg = config.Defaults()
+		d.cfg.Peers = c.peers
+		if c.protocols != nil {
+			d.cfg.Main.Protocols = c.protocols
+		}
+		if got := d.lacks(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }

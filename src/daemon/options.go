@@ -67,7 +67,8 @@ type Names interface {
 
 const (
 	applyLimit    = 30 * time.Second
-	probeInterval = 300 * time.Millisecond
+	probeInterval = 100 * time.Millisecond
+	probeFirst    = 250 * time.Millisecond // for the first answer, for the next ones twice as long each
 	probeLimit    = 2 * time.Second
 	hostsLimit    = 8 * time.Second
 	trimAfter     = 5 * time.Second // from the end of an attempt to giving its memory back

@@ -12,16 +12,28 @@ import (
 	"htip/src/htip"
 )
 
-// lacks says what this router is missing for the configured protocols.
+// lacks says what this router is missing for the protocols that it needs: those
+// that are better than the best possible one, and those that a peer's section
+// names. Who has WireGuard is not told to install xl2tpd.
 func (d *Daemon) lacks() (out []string) {
-	for _, c := range d.caps {
-		if !slices.Contains(d.cfg.Main.Protocols, c.Protocol) {
+	better := true
+	for _, name := range d.cfg.Main.Protocols {
+		i := slices.IndexFunc(d.caps, func(c datapath.Capability) bool { return c.Protocol == name })
+		if i < 0 {
 			continue
 		}
-		for _, m := range c.Missing {
-			out = append(out, fmt.Sprintf("%s is not possible: %s", c.Protocol, m))
+		c := d.caps[i]
+		better = better && !c.Possible()
+		if better || slices.ContainsFunc(d.cfg.Peers, func(p config.Peer) bool { return slices.Contains(p.Protocols, name) }) {
+			for _, m := range c.Missing {
+				out = append(out, fmt.Sprintf("%s is not possible: %s", name, m))
+			}
 		}
-		out = append(out, c.Warnings...)
+		for _, w := range c.Warnings {
+			if !slices.Contains(out, w) {
+				out = append(out, w)
+			}
+		}
 	}
 	return out
 }

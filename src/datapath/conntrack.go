@@ -1,9 +1,10 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
+
+	"htip/src/rtnl"
 )
 
 // Attributes of ctnetlink (linux/netfilter/nfnetlink_conntrack.h).
@@ -16,9 +17,6 @@ const (
 	ctaTupleIP = 1
 	ctaIPv4Src = 1
 	ctaIPv4Dst = 2
-
-	nlaTypeMask = 0x3fff
-	nlaNested   = 0x8000
 
 	nfgenmsgSize = 4
 )
@@ -43,33 +41,15 @@ func (f flow) touches(prefixes []netip.Prefix) bool {
 	return false
 }
 
-var errShortAttribute = errors.New("conntrack message: attribute is cut off")
-
-// attributes calls f for every netlink attribute in b.
-func attributes(b []byte, f func(kind uint16, value []byte) error) error {
-	for len(b) > 0 {
-		if len(b) < 4 {
-			return errShortAttribute
-		}
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < 4 || n > len(b) {
-			return errShortAttribute
-		}
-		if err := f(binary.NativeEndian.Uint16(b[2:])&nlaTypeMask, b[4:n]); err != nil {
-			return err
-		}
-		b = b[min((n+3)&^3, len(b)):]
-	}
-	return nil
-}
+var errShortFlow = errors.New("conntrack message is cut off")
 
 // decodeFlow reads one message of a conntrack dump. It keeps references to b.
 func decodeFlow(b []byte) (flow, error) {
 	var f flow
 	if len(b) < nfgenmsgSize {
-		return f, errShortAttribute
+		return f, errShortFlow
 	}
-	err := attributes(b[nfgenmsgSize:], func(kind uint16, v []byte) error {
+	err := rtnl.Attributes(b[nfgenmsgSize:], func(kind uint16, v []byte) error {
 		switch kind {
 		case ctaTupleOrig:
 			f.orig = v
@@ -87,11 +67,11 @@ func decodeFlow(b []byte) (flow, error) {
 }
 
 func decodeTuple(b []byte, src, dst *netip.Addr) error {
-	return attributes(b, func(kind uint16, v []byte) error {
+	return rtnl.Attributes(b, func(kind uint16, v []byte) error {
 		if kind != ctaTupleIP {
 			return nil
 		}
-		return attributes(v, func(kind uint16, v []byte) error {
+		return rtnl.Attributes(v, func(kind uint16, v []byte) error {
 			if len(v) != 4 {
 				return nil // IPv6
 			}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
+
+	"htip/src/rtnl"
 )
 
 // attr builds a netlink attribute in this machine's byte order.
@@ -17,7 +19,7 @@ func attr(kind uint16, value ...byte) []byte {
 
 func tuple(kind uint16, src, dst string) []byte {
 	ip := append(attr(ctaIPv4Src, addr(src).AsSlice()...), attr(ctaIPv4Dst, addr(dst).AsSlice()...)...)
-	return attr(nlaNested|kind, append(attr(nlaNested|ctaTupleIP, ip...), attr(nlaNested|2, attr(1, 17)...)...)...)
+	return attr(rtnl.Nested|kind, append(attr(rtnl.Nested|ctaTupleIP, ip...), attr(rtnl.Nested|2, attr(1, 17)...)...)...)
 }
 
 // message is a flow from a LAN host that was masqueraded: what must not live

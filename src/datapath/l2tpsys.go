@@ -29,16 +29,17 @@ func kernelL2TP() error {
 	return unix.Close(fd)
 }
 
-// loadedL2TP is kernelL2TP with one try at loading the module. The kernel asks
-// for it by itself; where its modprobe does not know aliases this helps.
-func loadedL2TP(probe func() error, run runner, modprobe string) func(context.Context) error {
+// loaded is a look at what the kernel has, with one try at loading the module.
+// The kernel asks for it by itself; where its modprobe does not know aliases
+// this helps.
+func loaded(probe func() error, run runner, modprobe, module string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := probe()
 		if err == nil {
 			return nil
 		}
 		if path, lookErr := lookPath(modprobe); lookErr == nil {
-			if _, loadErr := run(ctx, "", path, "l2tp_ppp"); loadErr == nil {
+			if _, loadErr := run(ctx, "", path, module); loadErr == nil {
 				err = probe()
 			}
 		}

@@ -59,7 +59,7 @@ func (m *Manager) settle(r *Report) error {
 // ready tells whether a link carries the tunnel's packets: it runs and has the
 // addresses that were agreed on.
 func ready(l link, t Tunnel) bool {
-	return l.Running && l.Local == t.LocalAddr && l.Peer == t.PeerAddr
+	return l.Running && !t.listening() && l.Local == t.LocalAddr && l.Peer == t.PeerAddr
 }
 
 func findLink(links []link, name string) (link, bool) {

@@ -98,6 +98,7 @@ func New(o Options) *Manager {
 	}
 	m := &Manager{o: o, log: o.Log, drivers: o.drivers}
 	if m.drivers == nil {
+		wg := &wgNetlink{}
 		m.drivers = map[string]driver{ProtocolL2TP: &l2tp{
 			runDir:  o.RunDir,
 			xl2tpd:  o.Xl2tpd,
@@ -105,10 +106,10 @@ func New(o Options) *Manager {
 			plugins: o.Plugins,
 			varRun:  o.VarRun,
 			proc:    processes{proc: o.Proc, kill: syscall.Kill},
-			kernel:  loadedL2TP(kernelL2TP, o.run, o.Modprobe),
+			kernel:  loaded(kernelL2TP, o.run, o.Modprobe, "l2tp_ppp"),
 			user:    o.UserSpace,
 			gates:   map[string]context.CancelFunc{},
-		}}
+		}, ProtocolWireGuard: newWireGuard(o.Proc, o.kernel, wg, loaded(wg.present, o.run, o.Modprobe, wgKind))}
 	}
 	return m
 }

@@ -4,19 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"io/fs"
 	"net/netip"
-	"os"
+	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"htip/src/rtnl"
 )
 
 // link is a network device of ours.
 type link struct {
 	Name            string
+	Kind            string // "ppp", "wireguard"
 	MTU             int
 	Running         bool       // administratively up, carrier there
 	Local, Peer     netip.Addr // zero without an address
@@ -44,45 +46,34 @@ type rtnetlink struct{}
 
 var _ kernel = rtnetlink{}
 
-// retried repeats a dump that something changed under.
-func retried[T any](dump func() (T, error)) (T, error) {
-	var v T
-	var err error
-	for range 5 {
-		if v, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return v, err
-}
-
 func (rtnetlink) links() ([]link, error) {
-	all, err := retried(netlink.LinkList)
+	all, err := rtnl.Links()
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, err
+	}
+	addrs, err := rtnl.Addrs()
+	if err != nil {
+		return nil, err
 	}
 	var ours []link
-	for _, l := range all {
-		a := l.Attrs()
-		if !strings.HasPrefix(a.Name, DevicePrefix) {
+	for i := range all {
+		l := &all[i]
+		if !strings.HasPrefix(l.Name, DevicePrefix) {
 			continue
 		}
 		o := link{
-			Name:    a.Name,
-			MTU:     a.MTU,
-			Running: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
+			Name:            l.Name,
+			Kind:            l.Kind,
+			MTU:             l.MTU,
+			Running:         l.Flags&unix.IFF_UP != 0 && l.Flags&unix.IFF_RUNNING != 0,
+			Received:        l.In,
+			Sent:            l.Out,
+			PacketsReceived: l.PacketsIn,
 		}
-		if s := a.Statistics; s != nil {
-			o.Received, o.Sent, o.PacketsReceived = s.RxBytes, s.TxBytes, s.RxPackets
-		}
-		addrs, err := retried(func() ([]netlink.Addr, error) { return netlink.AddrList(l, unix.AF_INET) })
-		if err != nil {
-			return nil, fmt.Errorf("list addresses of %s: %w", a.Name, err)
-		}
-		if len(addrs) > 0 {
-			o.Local, _ = netip.AddrFromSlice(addrs[0].IP.To4())
-			if p := addrs[0].Peer; p != nil {
-				o.Peer, _ = netip.AddrFromSlice(p.IP.To4())
+		for _, a := range addrs {
+			if a.Link == l.Index { // the first one counts
+				o.Local, o.Peer = a.Local.Addr(), a.Peer
+				break
 			}
 		}
 		ours = append(ours, o)
@@ -91,66 +82,46 @@ func (rtnetlink) links() ([]link, error) {
 }
 
 func (rtnetlink) routes() ([]route, error) {
-	filter := &netlink.Route{Protocol: RouteProtocol}
-	all, err := retried(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_PROTOCOL)
-	})
+	all, err := rtnl.Routes()
 	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+		return nil, err
+	}
+	links, err := rtnl.Links()
+	if err != nil {
+		return nil, err
 	}
 	var ours []route
-	names := map[int]string{}
 	for _, r := range all {
-		if r.Dst == nil {
+		if r.Protocol != RouteProtocol || r.Dst.Bits() == 0 {
 			continue
 		}
-		addr, _ := netip.AddrFromSlice(r.Dst.IP.To4())
-		bits, _ := r.Dst.Mask.Size()
-		o := route{Dst: netip.PrefixFrom(addr, bits), Metric: r.Priority}
+		o := route{Dst: r.Dst, Metric: int(r.Metric)}
 		if r.Type != unix.RTN_UNREACHABLE {
-			if names[r.LinkIndex] == "" {
-				l, err := netlink.LinkByIndex(r.LinkIndex)
-				if err != nil {
-					continue // gone, and its routes with it
-				}
-				names[r.LinkIndex] = l.Attrs().Name
+			i := slices.IndexFunc(links, func(l rtnl.Link) bool { return l.Index == r.Link })
+			if i < 0 {
+				continue // gone, and its routes with it
 			}
-			o.Device = names[r.LinkIndex]
-			o.Src, _ = netip.AddrFromSlice(r.Src.To4())
+			o.Device, o.Src = links[i].Name, r.Src
 		}
 		ours = append(ours, o)
 	}
 	return ours, nil
 }
 
-// native turns a route of ours into the library's.
-func native(r route) (*netlink.Route, error) {
-	n := &netlink.Route{
-		Protocol: RouteProtocol,
-		Table:    unix.RT_TABLE_MAIN,
-		Dst:      &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), 32)},
-		Priority: r.Metric,
+// native turns a route of ours into the kernel's.
+func native(r route) (n rtnl.Route, err error) {
+	n = rtnl.Route{Dst: r.Dst, Src: r.Src, Metric: uint32(r.Metric), Protocol: RouteProtocol, Type: unix.RTN_UNREACHABLE}
+	if r.Device != "" {
+		n.Type, n.Scope = unix.RTN_UNICAST, unix.RT_SCOPE_LINK
+		n.Link, err = rtnl.Index(r.Device)
 	}
-	if r.Device == "" {
-		n.Type = unix.RTN_UNREACHABLE
-		return n, nil
-	}
-	l, err := netlink.LinkByName(r.Device)
-	if err != nil {
-		return nil, err
-	}
-	n.LinkIndex = l.Attrs().Index
-	n.Scope = netlink.SCOPE_LINK
-	if r.Src.IsValid() {
-		n.Src = r.Src.AsSlice()
-	}
-	return n, nil
+	return n, err
 }
 
 func (rtnetlink) addRoute(r route) error {
 	n, err := native(r)
 	if err == nil {
-		err = netlink.RouteAdd(n)
+		err = n.Add()
 	}
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("route %s: somebody else has a route to there", r)
@@ -164,10 +135,9 @@ func (rtnetlink) addRoute(r route) error {
 func (rtnetlink) deleteRoute(r route) error {
 	n, err := native(r)
 	if err == nil {
-		err = netlink.RouteDel(n)
+		err = n.Delete()
 	}
-	var gone netlink.LinkNotFoundError
-	if err == nil || errors.Is(err, unix.ESRCH) || errors.As(err, &gone) {
+	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return fmt.Errorf("delete route %s: %w", r, err)
@@ -177,7 +147,7 @@ func (rtnetlink) forget(prefixes []netip.Prefix) (int, error) {
 	if len(prefixes) == 0 {
 		return 0, nil
 	}
-	const subsystem = netlink.ConntrackTable << 8
+	const subsystem = unix.NFNL_SUBSYS_CTNETLINK << 8
 	var found []flow
 	dump := nl.NewNetlinkRequest(subsystem|nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
 	dump.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
@@ -196,7 +166,7 @@ func (rtnetlink) forget(prefixes []netip.Prefix) (int, error) {
 		return true
 	})
 	// An interrupted dump is no harm: what is missing in it is gone or new.
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
 		return 0, fmt.Errorf("list tracked flows: %w", err)
 	}
 	if decodeErr != nil {
@@ -206,7 +176,7 @@ func (rtnetlink) forget(prefixes []netip.Prefix) (int, error) {
 	for _, f := range found {
 		req := nl.NewNetlinkRequest(subsystem|nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
 		req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
-		req.AddData(nl.NewRtAttr(nlaNested|ctaTupleOrig, f.orig))
+		req.AddData(nl.NewRtAttr(rtnl.Nested|ctaTupleOrig, f.orig))
 		if f.id != nil {
 			req.AddData(nl.NewRtAttr(ctaID, f.id))
 		}
@@ -224,32 +194,6 @@ func (rtnetlink) forget(prefixes []netip.Prefix) (int, error) {
 	return n, nil
 }
 
-// watch needs only the nudge, not the messages: what they say is looked up
-// afresh. So one that is cut off by the small buffer, or lost (ENOBUFS), does
-// no harm.
 func (rtnetlink) watch(ctx context.Context, changed func()) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("watch links: %w", err)
-	}
-	s := os.NewFile(uintptr(fd), "rtnetlink")
-	defer s.Close()
-	groups := uint32(1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1))
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		return fmt.Errorf("watch links: %w", err)
-	}
-	stop := context.AfterFunc(ctx, func() { s.Close() })
-	defer stop()
-	changed()
-	buf := make([]byte, 512)
-	for {
-		_, err := s.Read(buf)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("watch links: %w", err)
-		}
-		changed()
-	}
+	return rtnl.Watch(ctx, rtnl.GroupLinks|rtnl.GroupAddrs, func(uint8) { changed() })
 }

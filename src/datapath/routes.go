@@ -10,8 +10,7 @@ import (
 const RouteProtocol = 72
 
 // unreachableMetric is behind every route that means something. It fits a
-// signed 32 bit integer: the netlink library holds metrics in an int, and the
-// routers we run on have 32 bits.
+// signed integer of 32 bits, which routers have.
 const unreachableMetric = 1<<31 - 1
 
 // route is an IPv4 route of ours in the main table.

@@ -49,7 +49,8 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //   - nat PREROUTING and POSTROUTING: NETMAP at the tunnel's end.
 //   - mangle FORWARD: the tunnel's MTU is smaller than the LAN's, TCP is told.
 //   - raw PREROUTING of UDP: a tunnel's port hears its peer only. xl2tpd keeps
-//     state for whoever knocks, and logs what he says.
+//     state for whoever knocks, and logs what he says. WireGuard does neither,
+//     and its peer may come from any address, through NAT for example.
 //   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy and an
 //     echo, nothing else, whatever zone somebody puts our devices into.
 //
@@ -83,7 +84,7 @@ func chainsFor(w Wanted) []chain {
 		}
 		guard.rules = append(guard.rules, fmt.Sprintf("-i %s -j DROP", t.Device))
 
-		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 {
+		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 && t.Protocol == ProtocolL2TP {
 			knock.rules = append(knock.rules, fmt.Sprintf("! -s %s/32 -p udp -m udp --dport %d -j DROP", a, t.LocalPort))
 			low, high = min(low, t.LocalPort), max(high, t.LocalPort)
 		}

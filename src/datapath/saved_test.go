@@ -257,11 +257,11 @@ func TestRestoreAdvice(t *testing.T) {
 		"iptables-restore v1.8.9 (legacy): Couldn't load target `NETMAP':No such file or directory":                                                                                                                "kmod-ipt-nat-extra",
 		"iptables-restore v1.8.9 (legacy): iptables-restore: unable to initialize table 'raw'\n\nError occurred at line: 1\niptables v1.8.9 (legacy): can't initialize iptables table `raw': Table does not exist": "kmod-ipt-raw",
 	} {
-		if err := restoreAdvice(out, errShortAttribute); !strings.Contains(err.Error(), want) || !IsPermanent(err) {
+		if err := restoreAdvice(out, errShortFlow); !strings.Contains(err.Error(), want) || !IsPermanent(err) {
 			t.Errorf("%v", err)
 		}
 	}
-	if err := restoreAdvice("Another app is currently holding the xtables lock.", errShortAttribute); IsPermanent(err) {
+	if err := restoreAdvice("Another app is currently holding the xtables lock.", errShortFlow); IsPermanent(err) {
 		t.Errorf("a held lock is permanent: %v", err)
 	}
 }

@@ -14,10 +14,11 @@ const DevicePrefix = "htip-"
 const ProtocolL2TP = "l2tp"
 
 const (
-	// DefaultMTU of a tunnel in bytes. L2TP over UDP costs 38 bytes, the rest
-	// leaves room for PPPoE at the WAN and for ESP.
+	// DefaultMTU of an L2TP tunnel in bytes. L2TP over UDP costs 38 bytes, the
+	// rest leaves room for PPPoE at the WAN and for ESP.
 	DefaultMTU = 1410
 	// MaxMTU in bytes is what 38 bytes of overhead leave of an Ethernet frame.
+	// A tunnel with more overhead stays below it by itself.
 	MaxMTU = 1462
 	minMTU = 576
 
@@ -42,11 +43,11 @@ func (m Mapping) NAT() bool { return m.Network != m.Substitute }
 type Tunnel struct {
 	Name     string // the peer's name, for messages only
 	Device   string // the link's name, "htip-" and at most ten characters
-	Protocol string // [ProtocolL2TP]
+	Protocol string // [ProtocolL2TP] or [ProtocolWireGuard]
 
-	Server    bool           // LNS (the responder) or LAC (the initiator)
+	Server    bool           // the responder (LNS) or the initiator (LAC)
 	LocalPort uint16         // own UDP port; a client may leave it 0
-	Remote    netip.AddrPort // the peer's WAN address and, for a client, its L2TP port
+	Remote    netip.AddrPort // the peer's WAN address and, for a client, its port
 
 	LocalAddr netip.Addr // own end of the link: the gateway's own substitute address
 	PeerAddr  netip.Addr // the other end
@@ -58,8 +59,10 @@ type Tunnel struct {
 	// and wait until a later Apply gives the tunnel the rest (¶94: the server
 	// listens before the substitutes are agreed on).
 
-	Secret []byte // L2TP tunnel authentication (RFC 2661 §5.1.1), 16 to 40 bytes
-	MTU    int    // bytes; 0 is [DefaultMTU]
+	// Secret is for L2TP that of the tunnel authentication (RFC 2661 §5.1.1), 16
+	// to 40 bytes; for WireGuard the keys, [WireGuardSecret] bytes.
+	Secret []byte
+	MTU    int // bytes; 0 is the protocol's own
 }
 
 // listening tells whether the tunnel still waits for what will be agreed on.
@@ -68,10 +71,14 @@ func (t Tunnel) listening() bool {
 }
 
 func (t Tunnel) mtu() int {
-	if t.MTU == 0 {
-		return DefaultMTU
+	usual, most := DefaultMTU, MaxMTU
+	if t.Protocol == ProtocolWireGuard {
+		usual, most = wgDefaultMTU, wgMaxMTU
 	}
-	return t.MTU
+	if t.MTU == 0 {
+		return usual
+	}
+	return min(t.MTU, most)
 }
 
 // Wanted is all that should exist.
@@ -133,11 +140,15 @@ func (t Tunnel) check() error {
 	} else if !t.Server && t.Remote.Port() == 0 {
 		bad("remote %s: want a port", t.Remote)
 	}
-	if m := t.mtu(); m < minMTU || m > MaxMTU {
+	if m := t.MTU; m != 0 && (m < minMTU || m > MaxMTU) {
 		bad("mtu %d: want %d to %d", m, minMTU, MaxMTU)
 	}
-	if n := len(t.Secret); n < minSecret || n > maxSecret {
-		bad("secret of %d bytes: want %d to %d", n, minSecret, maxSecret)
+	least, most := minSecret, maxSecret
+	if t.Protocol == ProtocolWireGuard {
+		least, most = WireGuardSecret, WireGuardSecret
+	}
+	if n := len(t.Secret); n < least || n > most {
+		bad("secret of %d bytes: want %d to %d", n, least, most)
 	}
 	if t.listening() {
 		return errors.Join(errs...)

@@ -18,7 +18,7 @@ import (
 // nothing is lost.
 func TestBadInput(t *testing.T) {
 	ctx, l := newLab(t)
-	hs, err := homes.Start(ctx, l, homes.Spec{Name: "alice", LAN: lan("192.168.1.1/24", "192.168.1.4", "pc")}, homes.Spec{Name: "bob", LAN: lan("192.168.1.1/24", "192.168.1.5", "nas")})
+	hs, err := homes.Start(ctx, l, homes.Spec{Name: "alice", LAN: lan("192.168.1.1/24", "192.168.1.4", "pc"), L2TP: true}, homes.Spec{Name: "bob", LAN: lan("192.168.1.1/24", "192.168.1.5", "nas"), L2TP: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestBadInput(t *testing.T) {
 	t.Run("full pool", func(t *testing.T) {
 		full := strings.Replace(good[a], "\toption enabled '1'\n", "\toption enabled '1'\n\tlist pool '192.168.1.0/24'\n", 1)
 		a.Reconfigure(ctx, t, full)
-		refused("full pool", "bob", "private addresses")
+		refused("full pool", "bob", "no substitute addresses left", "address pool")
 		a.Reconfigure(ctx, t, good[a])
 	})
 

@@ -13,9 +13,12 @@ import (
 // TestConnectTime measures how long a person waits: from htip connect to the
 // first answered ping, five times. The limit is generous: emulation is slow and
 // the machine shared.
-func TestConnectTime(t *testing.T) {
+func TestConnectTime(t *testing.T)     { testConnectTime(t, wg11()) }
+func TestConnectTimeL2TP(t *testing.T) { testConnectTime(t, fig11) }
+
+func testConnectTime(t *testing.T, f figure) {
 	ctx, l := newLab(t)
-	hs, err := homes.Start(ctx, l, fig11.specs()...)
+	hs, err := homes.Start(ctx, l, f.specs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,9 +31,11 @@ func TestConnectTime(t *testing.T) {
 	var whole, command []float64
 	for range 5 {
 		begin := time.Now()
-		if _, err := a.Connect(ctx, "bob"); err != nil {
+		out, err := a.Connect(ctx, "bob")
+		if err != nil {
 			t.Fatal(err)
 		}
+		t.Log(out)
 		connected := time.Since(begin)
 		if err := a.Host.PingUntil(ctx, addr(fig11.seenB)); err != nil {
 			t.Fatal(err)

@@ -240,8 +240,13 @@ func TestDatapath(t *testing.T) {
 
 	t.Run("capabilities", func(t *testing.T) {
 		c := dp(t, ctx, a, "capabilities", wa).Capabilities
-		if len(c) != 1 || !c[0].Possible() || len(c[0].Warnings) > 0 {
+		if len(c) != 2 {
 			t.Errorf("%+v", c)
+		}
+		for _, c := range c {
+			if !c.Possible() || len(c.Warnings) > 0 {
+				t.Errorf("%+v", c)
+			}
 		}
 	})
 
@@ -444,7 +449,7 @@ func TestDatapath(t *testing.T) {
 		} else {
 			t.Log(msg)
 		}
-		if len(c) != 1 || c[0].Possible() {
+		if len(c) != 2 || c[0].Protocol != datapath.ProtocolL2TP || c[0].Possible() || !c[1].Possible() {
 			t.Errorf("%+v", c)
 		}
 		h.down(t)

@@ -65,16 +65,17 @@ type figure struct {
 	seenA, seenB     string // host A as B sees it, host B as A sees it
 	prefixA, prefixB string // substitutes
 	nat              bool
+	wireguard        bool // or L2TP
 }
 
 var (
-	fig9  = figure{"FIG. 9 and 10", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.1.1/24", "10.0.1.5", "nas"), "10.0.0.4", "10.0.1.5", "10.0.0.0/24", "10.0.1.0/24", false}
-	fig11 = figure{"FIG. 11 and 12", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.0.1/24", "10.0.0.5", "nas"), "10.0.1.4", "10.0.2.5", "10.0.1.0/24", "10.0.2.0/24", true}
-	fig13 = figure{"FIG. 13", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.0.1/16", "10.0.7.5", "nas"), "10.2.0.4", "10.1.7.5", "10.2.0.0/24", "10.1.0.0/16", true}
+	fig9  = figure{"FIG. 9 and 10", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.1.1/24", "10.0.1.5", "nas"), "10.0.0.4", "10.0.1.5", "10.0.0.0/24", "10.0.1.0/24", false, false}
+	fig11 = figure{"FIG. 11 and 12", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.0.1/24", "10.0.0.5", "nas"), "10.0.1.4", "10.0.2.5", "10.0.1.0/24", "10.0.2.0/24", true, false}
+	fig13 = figure{"FIG. 13", lan("10.0.0.1/24", "10.0.0.4", "pc"), lan("10.0.0.1/16", "10.0.7.5", "nas"), "10.2.0.4", "10.1.7.5", "10.2.0.0/24", "10.1.0.0/16", true, false}
 )
 
 func (f figure) specs() []homes.Spec {
-	return []homes.Spec{{Name: "alice", LAN: f.lanA, Main: sequential}, {Name: "bob", LAN: f.lanB, Main: sequential}}
+	return []homes.Spec{{Name: "alice", LAN: f.lanA, Main: sequential, L2TP: !f.wireguard}, {Name: "bob", LAN: f.lanB, Main: sequential, L2TP: !f.wireguard}}
 }
 
 // check looks at everything that a figure promises, once the tunnel is up.
@@ -92,12 +93,16 @@ func (f figure) check(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes
 		if tn.Own[0].Substitute != netip.MustParsePrefix(x.own) || tn.Theirs[0].Substitute != netip.MustParsePrefix(x.theirs) || tn.Role != x.role {
 			t.Errorf("%s's connection table: %+v", x.h.Name, tn)
 		}
-		if !tn.Kernel {
-			t.Errorf("%s: L2TP is not in the kernel", x.h.Name)
+		if !tn.Kernel || tn.Encrypted != f.wireguard {
+			t.Errorf("%s: in the kernel %v, encrypted %v", x.h.Name, tn.Kernel, tn.Encrypted)
 		}
 		// The file's header has the words TUNNEL and SESSION in any case: the link's own name is the proof.
-		if proof := x.h.Router.MustRun(ctx, "cat /proc/net/pppol2tp"); !strings.Contains(proof, "interface "+tn.Device) {
-			t.Errorf("%s: /proc/net/pppol2tp says %q", x.h.Name, proof)
+		ask, proof := "cat /proc/net/pppol2tp", "interface "+tn.Device
+		if f.wireguard {
+			ask, proof = "wg show "+tn.Device, "latest handshake"
+		}
+		if answer := x.h.Router.MustRun(ctx, ask); !strings.Contains(answer, proof) {
+			t.Errorf("%s: %s says %q", x.h.Name, ask, answer)
 		}
 		rules := x.h.Router.MustRun(ctx, "iptables-save -t nat")
 		if strings.Contains(rules, "NETMAP") != f.nat {
@@ -207,8 +212,8 @@ func TestMainJob(t *testing.T) {
 	}
 	fig11.check(ctx, t, l, a, b)
 	t.Run("out of bounds", func(t *testing.T) { testBounds(ctx, t, l, a, b) })
-	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b) })
-	t.Run("big packets", func(t *testing.T) { testBigPackets(ctx, t, a, b) })
+	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b, 100) })
+	t.Run("big packets", func(t *testing.T) { testBigPackets(ctx, t, a, b, 1410) })
 	t.Run("kill", func(t *testing.T) { testKill(ctx, t, a, b) })
 	t.Run("disconnect", func(t *testing.T) { testDisconnect(ctx, t, l, a, b, started) })
 	t.Run("early flow", func(t *testing.T) { testEarlyFlow(ctx, t, a, b) })
@@ -302,12 +307,14 @@ func testBounds(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home)
 	}
 }
 
-func testTransfer(ctx context.Context, t *testing.T, a, b *homes.Home) {
+// testTransfer sends megabytes each way, and returns the larger of the two
+// speeds in Mbit/s.
+func testTransfer(ctx context.Context, t *testing.T, a, b *homes.Home, megabytes int64) (speed float64) {
 	for _, x := range []struct {
 		from, to *homes.Home
 		dst      string
 	}{{a, b, fig11.seenB}, {b, a, fig11.seenA}} {
-		const size = 100 << 20
+		size := megabytes << 20
 		ln, err := x.to.Host.Listen("tcp", x.to.LAN.Host.String()+":9000")
 		if err != nil {
 			t.Fatal(err)
@@ -344,11 +351,15 @@ func testTransfer(ctx context.Context, t *testing.T, a, b *homes.Home) {
 			t.Errorf("%s to %s: arrived %s, sent %s", x.from.Name, x.to.Name, got, want)
 		}
 		c.Close()
-		t.Logf("100 MB from %s to %s: %.1f Mbit/s", x.from.Name, x.to.Name, size*8/1e6/time.Since(begin).Seconds())
+		mbits := float64(size) * 8 / 1e6 / time.Since(begin).Seconds()
+		t.Logf("%d MB from %s to %s: %.1f Mbit/s", megabytes, x.from.Name, x.to.Name, mbits)
+		speed = max(speed, mbits)
 	}
+	return speed
 }
 
-func testBigPackets(ctx context.Context, t *testing.T, a, b *homes.Home) {
+func testBigPackets(ctx context.Context, t *testing.T, a, b *homes.Home, mtu int) {
+	const headers = 28
 	for _, x := range []struct {
 		h   *homes.Home
 		dst string
@@ -356,12 +367,11 @@ func testBigPackets(ctx context.Context, t *testing.T, a, b *homes.Home) {
 		if err := x.h.Host.Ping(ctx, addr(x.dst), 3000, 3); err != nil {
 			t.Errorf("3,000 bytes from %s: %v", x.h.Name, err)
 		}
-		// The tunnel's MTU is 1410: 28 of it are headers.
-		if err := x.h.Host.PingDF(ctx, addr(x.dst), 1382, 2); err != nil {
-			t.Errorf("1,410 unfragmented bytes from %s: %v", x.h.Name, err)
+		if err := x.h.Host.PingDF(ctx, addr(x.dst), mtu-headers, 2); err != nil {
+			t.Errorf("%d unfragmented bytes from %s: %v", mtu, x.h.Name, err)
 		}
-		if err := x.h.Host.PingDF(ctx, addr(x.dst), 1383, 2); err == nil {
-			t.Errorf("1,411 bytes from %s went through a tunnel of 1,410", x.h.Name)
+		if err := x.h.Host.PingDF(ctx, addr(x.dst), mtu-headers+1, 2); err == nil {
+			t.Errorf("%d bytes from %s went through a tunnel of %d", mtu+1, x.h.Name, mtu)
 		} else if !strings.Contains(err.Error(), "+1 errors") { // "fragmentation needed" came back; from then on the host knows
 			t.Errorf("%s is not told the path's MTU: %v", x.h.Name, err)
 		}

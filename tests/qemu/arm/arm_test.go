@@ -34,8 +34,8 @@ func testConnect(t *testing.T, arch lab.Arch) {
 	defer cancel()
 	begin := time.Now() // of the first run much is building
 	hs, err := homes.Start(ctx, l,
-		homes.Spec{Name: "alice", LAN: lan("192.168.1.4", "pc")},
-		homes.Spec{Name: "bob", LAN: lan("192.168.1.5", "nas")})
+		homes.Spec{Name: "alice", LAN: lan("192.168.1.4", "pc"), L2TP: true},
+		homes.Spec{Name: "bob", LAN: lan("192.168.1.5", "nas"), L2TP: true})
 	if err != nil {
 		t.Fatal(err)
 	}

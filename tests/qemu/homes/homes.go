@@ -23,7 +23,7 @@ type Spec struct {
 	Name     string // "bob": its public name is bob.example.org, and so its friends call it
 	LAN      lab.LAN
 	Main     string   // further lines of its main section
-	Strict   bool     // its peers have to be encrypted, as by default
+	L2TP     bool     // L2TP only, and not encrypted, instead of what is the default
 	Flags    []string // further flags of its daemon
 	MemoryMB int
 }
@@ -88,11 +88,17 @@ func Boot(ctx context.Context, l *lab.Lab, specs ...Spec) ([]*Home, error) {
 		return nil, err
 	}
 	for _, h := range homes {
-		if _, err := h.Router.Check(ctx, "mkdir -p /var/run/ubus; setsid ubusd -s /var/run/ubus/ubus.sock >/var/log/ubusd.log 2>&1 </dev/null &"); err != nil {
+		if err := h.StartUbus(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return homes, nil
+}
+
+// StartUbus starts the broker, as after a boot.
+func (h *Home) StartUbus(ctx context.Context) error {
+	_, err := h.Router.Check(ctx, "mkdir -p /var/run/ubus; setsid ubusd -s /var/run/ubus/ubus.sock >/var/log/ubusd.log 2>&1 </dev/null &")
+	return err
 }
 
 func programs(ctx context.Context, arch lab.Arch) (map[string]lab.File, error) {
@@ -135,13 +141,17 @@ func identity() (lab.File, string, error) {
 
 // Config is the home's /etc/config/htip with the others as peers.
 func (h *Home) Config(all ...*Home) string {
-	s := fmt.Sprintf("config htip 'main'\n\toption enabled '1'\n\toption domain '%s'\n%s\n", h.Domain, h.Main)
+	s := fmt.Sprintf("config htip 'main'\n\toption enabled '1'\n\toption domain '%s'\n%s", h.Domain, h.Main)
+	if h.L2TP {
+		s += "\tlist protocol 'l2tp'\n"
+	}
+	s += "\n"
 	for _, p := range all {
 		if p == h {
 			continue
 		}
 		s += fmt.Sprintf("config peer '%s'\n\toption domain '%s'\n\toption key '%s'\n", p.Name, p.Domain, p.Key)
-		if !h.Strict {
+		if h.L2TP {
 			s += "\toption encryption 'off'\n"
 		}
 		s += "\n"
@@ -235,7 +245,7 @@ type Tunnel struct {
 	TunnelID                                                   string `json:"tunnel_id"`
 	Gateway                                                    string
 	PeerGateway                                                string `json:"peer_gateway"`
-	Kernel                                                     bool
+	Kernel, Encrypted                                          bool
 	Since                                                      int64
 	Own, Theirs                                                []struct{ Network, Substitute netip.Prefix }
 }

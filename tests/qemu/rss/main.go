@@ -86,9 +86,9 @@ func run(ctx context.Context, arch lab.Arch, n int) (err error) {
 			err = e
 		}
 	}()
-	specs := []homes.Spec{{Name: "hub", LAN: lanOf(0)}}
+	specs := []homes.Spec{{Name: "hub", LAN: lanOf(0), L2TP: true}}
 	for i := range n {
-		specs = append(specs, homes.Spec{Name: fmt.Sprint("home", i+1), LAN: lanOf(i + 1)})
+		specs = append(specs, homes.Spec{Name: fmt.Sprint("home", i+1), LAN: lanOf(i + 1), L2TP: true})
 	}
 	hs, err := homes.Start(ctx, l, specs...)
 	if err != nil {

@@ -1,0 +1,52 @@
+//go:build qemu
+
+package qemu_test
+
+import (
+	"strings"
+	"testing"
+
+	"htip/tests/qemu/homes"
+)
+
+// TestThroughput compares WireGuard with L2TP between the same two homes, one
+// after the other and again, since the machine is shared. Only the ratio means
+// anything.
+func TestThroughput(t *testing.T) {
+	ctx, l := newLab(t)
+	hs, err := homes.Start(ctx, l, wg11().specs()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := hs[0], hs[1]
+	showLogs(t, a, b)
+	settle(ctx, t, a, b)
+	best := map[string]float64{}
+	for _, protocol := range []string{"wireguard", "l2tp", "wireguard", "l2tp"} {
+		for _, h := range hs {
+			h.L2TP = protocol == "l2tp"
+			if err := h.StopDaemon(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Router.Put(ctx, "/etc/config/htip", []byte(h.Config(hs...)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.StartDaemon(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := a.Connect(ctx, "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := a.Router.MustRun(ctx, "htip status"); !strings.Contains(status, protocol+" (client)") {
+			t.Fatalf("not by %s:\n%s%s", protocol, out, status)
+		}
+		if err := a.Host.PingUntil(ctx, addr(fig11.seenB)); err != nil {
+			t.Fatal(err)
+		}
+		t.Log(protocol)
+		best[protocol] = max(best[protocol], testTransfer(ctx, t, a, b, 20))
+	}
+	t.Logf("WireGuard %.1f, L2TP %.1f Mbit/s: %.1f times as fast, and encrypted", best["wireguard"], best["l2tp"], best["wireguard"]/best["l2tp"])
+}
