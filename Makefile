@@ -2,6 +2,7 @@
 # make test        everything: lint, unit tests, fuzz seeds, real routers in QEMU
 # make size        what the program costs on a router; fails above the budgets
 # make check       the quick part of make test
+# make bench       times and throughput on emulated routers
 # make test-arm    two ARM homes in QEMU; fetches what make test does not need
 # make sim         SEEDS worlds of many gateways, with everything going wrong
 # make exhaustive  every order of events of two gateways
@@ -15,7 +16,9 @@ OUT     ?= build/htip
 # hot: packets stay in the kernel.
 GCFLAGS := all=-l
 
-.PHONY: demo test test-arm check lint unit qemu setup size program race fuzz sim scale exhaustive
+FIGURES := TestConnectTime|TestThroughput
+
+.PHONY: demo test bench test-arm check lint unit qemu setup size program race fuzz sim scale exhaustive
 
 demo: setup
 	go run ./tests/qemu/demo
@@ -42,7 +45,11 @@ race:
 	go test -race ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd
 
 qemu:
-	go test -tags qemu -count 1 -timeout 20m ./tests/qemu
+	go test -tags qemu -count 1 -timeout 30m -skip '$(FIGURES)' ./tests/qemu
+
+# Tests that only measure: they fail when something is far too slow.
+bench: setup
+	go test -tags qemu -count 1 -v -timeout 30m -run '$(FIGURES)' ./tests/qemu
 
 program:
 	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags=$(GCFLAGS) -ldflags "-s -w -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip

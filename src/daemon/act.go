@@ -340,6 +340,9 @@ func (d *Daemon) progressed(a htip.Progress) {
 			d.forget(a.Peer)
 			d.ended[a.Peer] = true // in memory only: a friend must not wear our flash out
 		}
+		if a.Reason == htip.ReasonSuperseded { // another device has our key: a name must not take the tunnel back from it
+			d.ended[a.Peer] = true
+		}
 		if known := fmt.Sprint(d.gw.Known()); known != d.guarded {
 			d.guarded = known
 			d.kick()

@@ -39,7 +39,8 @@ func (g *Gateway) Known() []netip.Prefix {
 // its addresses in everybody's bookmarks; or the place by which an absent home
 // knows us.
 func (g *Gateway) taken(p *peer) []netip.Prefix {
-	out := slices.Concat(g.home.Networks, g.home.Occupied)
+	out := make([]netip.Prefix, 0, len(g.home.Networks)+len(g.home.Occupied)+2*len(g.order))
+	out = append(append(out, g.home.Networks...), g.home.Occupied...)
 	for _, n := range g.order {
 		if q := g.peers[n]; q != p {
 			own, theirs := q.mappings()
@@ -57,7 +58,7 @@ func (g *Gateway) taken(p *peer) []netip.Prefix {
 // foreign are the substitutes of all other homes: ours must keep clear of them,
 // while our own may be the same for everybody.
 func (g *Gateway) foreign(p *peer) []netip.Prefix {
-	var out []netip.Prefix
+	out := make([]netip.Prefix, 0, len(g.order))
 	for _, n := range g.order {
 		if q := g.peers[n]; q != p {
 			_, theirs := q.mappings()

@@ -165,3 +165,22 @@ func (w *xworld) actMore(a *xstate, i int, x Action) {
 		w.linkUp(a, i)
 	}
 }
+
+// close closes an end; what is under way to it is lost, what it has sent is
+// not.
+func (a *xstate) close(i int, id ConnID) {
+	c := a.conn(id)
+	if c == nil || !c.open[i] {
+		return
+	}
+	c.open[i], c.cut[i], c.q[i] = false, false, nil
+	if c.open[1-i] && !c.dead {
+		c.q[1-i] = append(c.q[1-i], nil)
+	}
+	a.sweep()
+}
+
+// sweep forgets connections that are over at both ends.
+func (a *xstate) sweep() {
+	a.conns = slices.DeleteFunc(a.conns, func(c xconn) bool { return !c.open[0] && !c.open[1] })
+}

@@ -1,7 +1,6 @@
 package htip
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -281,91 +280,10 @@ func TestBothForgetAndRemember(t *testing.T) {
 	}
 }
 
-func TestAdoption(t *testing.T) {
-	w, n := homes(t, "alice", "bob")
-	a, b := n["alice"], n["bob"]
-	w.handle(a, "bob", Connect{})
-	e := a.Entries()[0]
-	messages := len(w.wire)
-
-	// Alice's daemon is killed and starts again.
-	for c := range w.conns {
-		delete(w.conns, c)
-		w.handle(b, "alice", Closed{Conn: c})
-	}
-	w.mustBeUpAt(b, "alice")
-	a2 := w.add("alice", Derived, "", "192.168.1.0/24")
-	w.act(a2, a2.SetPeers([]Peer{{Name: "bob", Domain: "bob.example.org", Key: key("bob"), Protocols: []Protocol{L2TP}}}, a.saved))
-	w.act(a2, a2.Adopt(e))
-	w.fire(a2, "bob")
-	w.mustBeUp(a2, b)
-	if len(a2.stops)+len(b.stops) != 0 {
-		t.Errorf("stopped %v %v", a2.stops, b.stops)
-	}
-	for _, m := range w.wire[messages:] {
-		if !strings.Contains(m, "KEEPALIVE") {
-			t.Errorf("negotiated again: %s", m)
-		}
-	}
-
-	// The responder is killed too, and keeps nothing.
-	b2 := w.add("bob", Derived, "", "192.168.1.0/24")
-	w.act(b2, b2.SetPeers([]Peer{{Name: "alice", Key: key("alice"), Protocols: []Protocol{L2TP}}}, b.saved))
-	for c := range w.conns {
-		delete(w.conns, c)
-		w.handle(a2, "bob", Closed{Conn: c})
-	}
-	w.fire(a2, "bob") // reconnects, learns that bob knows nothing
-	w.fire(a2, "bob") // negotiates again
-	w.mustBeUp(a2, b2)
-	if len(a2.stops) != 1 {
-		t.Errorf("stopped %v", a2.stops)
-	}
-	if got := a2.Entries()[0]; fmt.Sprint(got.Own, got.Theirs) != fmt.Sprint(e.Own, e.Theirs) {
-		t.Errorf("%+v became %+v", e, got)
-	}
-	// What is adopted for a peer that is no longer configured is stopped.
-	e.Peer = "nobody"
-	if as := a2.Adopt(e); len(as) != 1 {
-		t.Errorf("%v", as)
-	}
-}
-
 func (w *world) mustBeUpAt(n *node, peer string) {
 	w.t.Helper()
 	if n.state(peer) != Up {
 		w.t.Fatalf("%s: %v", n.name, n.state(peer))
-	}
-}
-
-func TestKeepalive(t *testing.T) {
-	w, n := homes(t, "alice", "bob")
-	a, b := n["alice"], n["bob"]
-	w.handle(a, "bob", Connect{})
-	for range 3 {
-		w.fire(a, "bob")
-		w.mustBeUp(a, b)
-	}
-	if len(w.conns) != 1 {
-		t.Errorf("connections %v", w.conns)
-	}
-	w.drop = func(from string, m *Message) bool { return from == "bob" }
-	w.fire(a, "bob") // unanswered
-	w.fire(a, "bob") // given up
-	w.drop = nil
-	w.fire(a, "bob") // connects anew
-	w.mustBeUp(a, b)
-	if len(w.conns) != 1 || len(a.stops) != 0 {
-		t.Errorf("connections %v, stopped %v", w.conns, a.stops)
-	}
-	// No connection to be had: the tunnel is not touched.
-	bob := w.nodes["bob"]
-	delete(w.nodes, "bob")
-	w.handle(a, "bob", Closed{Conn: a.peers["bob"].conn})
-	w.fire(a, "bob")
-	w.nodes["bob"] = bob
-	if a.state("bob") != Up || a.limit("bob") == 0 {
-		t.Errorf("%v %v", a.state("bob"), a.limit("bob"))
 	}
 }
 
@@ -419,82 +337,6 @@ func TestVPNProgramFails(t *testing.T) {
 	}
 }
 
-func TestJunk(t *testing.T) {
-	w, n := homes(t, "alice", "bob")
-	a, b := n["alice"], n["bob"]
-	w.handle(a, "bob", Connect{})
-	// On a stray connection: the tunnel stays, the sender is told.
-	w.last++
-	w.conns[w.last] = [2]string{"alice", "bob"}
-	w.handle(b, "alice", Malformed{Conn: w.last, Err: errors.New("junk")})
-	w.mustBeUp(a, b)
-	w.last++
-	w.conns[w.last] = [2]string{"alice", "bob"}
-	w.handle(b, "alice", Malformed{Conn: w.last, Err: VersionError(9)})
-	if last := w.wire[len(w.wire)-1]; !strings.Contains(last, "NAK") {
-		t.Error(last)
-	}
-	// On the control connection: only that connection is lost.
-	w.handle(a, "bob", Malformed{Conn: a.peers["bob"].conn, Err: errors.New("junk")})
-	w.mustBeUpAt(a, "bob")
-	w.fire(a, "bob")
-	w.mustBeUp(a, b)
-	// Messages of other talks and states change nothing.
-	for _, m := range []*Message{
-		{Type: Ready, Talk: 1}, {Type: Ack, Talk: 1}, {Type: Nak, Refused: Request, Reason: ReasonRefused},
-		{Type: Close, TunnelID: 1, Reason: ReasonUser}, {Type: Response, Talk: a.peers["bob"].talk},
-	} {
-		w.handle(a, "bob", Received{a.peers["bob"].conn, m})
-		w.mustBeUp(a, b)
-	}
-	w.handle(a, "bob", Received{99, &Message{Type: Keepalive, TunnelID: 77}})
-	w.handle(a, "nobody", Connect{})
-	w.mustBeUp(a, b)
-}
-
-// TestLyingPeer: what the peer chooses is held against what was offered.
-func TestLyingPeer(t *testing.T) {
-	lie := func(name string, change func(m *Message), of Type) {
-		w, n := homes(t, "alice", "bob")
-		a, b := n["alice"], n["bob"]
-		w.drop = func(_ string, m *Message) bool {
-			if m.Type == of {
-				change(m)
-				bytes, err := m.Encode()
-				if err != nil {
-					t.Fatal(err)
-				}
-				m2, _ := Decode(bytes)
-				to, from := a, "bob"
-				if of == Ack {
-					to, from = b, "alice"
-				}
-				w.later(to, from, Received{to.peers[from].conn, m2})
-				return true
-			}
-			return false
-		}
-		w.handle(a, "bob", Connect{})
-		if a.state("bob") == Up || b.state("alice") == Up {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	lie("our LAN as A'", func(m *Message) {
-		m.Initiator[0].Substitute = px("10.250.250.0/24")
-		m.Initiator[0].Network = px("10.1.1.0/24")
-	}, Response)
-	lie("a substitute never offered", func(m *Message) { m.Initiator[0].Substitute = px("172.40.0.0/24") }, Response)
-	lie("the Internet as its network", func(m *Message) {
-		m.Offers = []Offer{{px("8.8.8.0/24"), []netip.Prefix{px("8.8.8.0/24")}}}
-		m.Gateway = netip.MustParseAddr("8.8.8.1")
-	}, Response)
-	lie("another protocol", func(m *Message) { m.Protocols = []Protocol{PPTP} }, Response)
-	lie("another A' in ACK", func(m *Message) { m.Initiator[0].Substitute = px("10.250.250.0/24") }, Ack)
-	lie("B' outside the offer", func(m *Message) { m.Responder[0].Substitute = px("172.40.0.0/24") }, Ack)
-	lie("B' equal to A'", func(m *Message) { m.Responder[0].Substitute = m.Initiator[0].Substitute }, Ack)
-	lie("other substitutes in READY", func(m *Message) { m.Responder[0].Substitute = px("10.250.250.0/24") }, Ready)
-}
-
 // TestClashesOnTheWay: what was free when it was offered is taken when the
 // answer comes; new parameters follow by themselves.
 func TestClashesOnTheWay(t *testing.T) {
@@ -525,35 +367,6 @@ func TestClashesOnTheWay(t *testing.T) {
 		if !strings.Contains(strings.Join(w.wire, "\n"), "NAK") {
 			t.Error("no NAK was needed")
 		}
-	}
-}
-
-func TestHomeRenumbered(t *testing.T) {
-	w, n := homes(t, "alice", "bob", "carol")
-	a, b, c := n["alice"], n["bob"], n["carol"]
-	w.handle(a, "bob", Connect{})
-	w.handle(c, "bob", Connect{})
-	untouched := b.entry("carol")
-	for _, who := range []*node{b, a} {
-		h := who.home
-		// A static route appears where the other home is known.
-		h.Occupied = []netip.Prefix{who.Entries()[0].Theirs[0].Substitute}
-		was := who.Entries()[0]
-		w.act(who, who.SetHome(h))
-		w.handle(a, "bob", Timeout{})
-		if a.state("bob") == Waiting {
-			w.fire(a, "bob")
-		}
-		w.mustBeUp(a, b)
-		if got := who.Entries()[0]; got.Theirs[0].Substitute == was.Theirs[0].Substitute {
-			t.Errorf("%s keeps %v", who.name, got.Theirs)
-		}
-	}
-	if got := b.entry("carol"); fmt.Sprint(got) != fmt.Sprint(untouched) {
-		t.Errorf("the other tunnel moved: %+v", got)
-	}
-	if as := b.SetHome(b.Gateway.home); len(as) != 0 {
-		t.Errorf("the same home again: %v", as)
 	}
 }
 
@@ -623,28 +436,5 @@ func TestAbsentHomeKeepsItsPlace(t *testing.T) {
 	w.mustBeUp(a, b)
 	if got := a.entry("bob").Theirs; !slices.Equal(got, was) {
 		t.Errorf("bob was %v and is %v", was, got)
-	}
-}
-
-// TestFlappingTunnel: a peer whose tunnel comes up and breaks at once is tried
-// ever more slowly.
-func TestFlappingTunnel(t *testing.T) {
-	w, n := homes(t, "alice", "bob")
-	a, b := n["alice"], n["bob"]
-	w.handle(a, "bob", Connect{})
-	for _, want := range []time.Duration{1, 2, 5, 10} {
-		w.handle(b, "alice", LinkDown{b.entry("alice").TunnelID, "flap"})
-		w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "flap"})
-		if got := a.limit("bob"); got != want*time.Second {
-			t.Fatalf("waits %v, want %v s", got, int(want))
-		}
-		w.fire(a, "bob")
-		w.mustBeUp(a, b)
-	}
-	w.fire(a, "bob") // it stands for a while
-	w.mustBeUp(a, b)
-	w.handle(a, "bob", LinkDown{a.entry("bob").TunnelID, "once"})
-	if got := a.limit("bob"); got != time.Second {
-		t.Errorf("waits %v after a long time up", got)
 	}
 }

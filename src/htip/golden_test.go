@@ -12,7 +12,7 @@ import (
 var update = flag.Bool("update", false, "write the golden talks anew")
 
 // TestGoldenTalks holds the figures of the seed byte for byte: sequential
-// candidates from 10.0.0.0/8. docs/protocol.md shows the same files.
+// candidates from 10.0.0.0/8. docs/protocol.md shows the same octets.
 func TestGoldenTalks(t *testing.T) {
 	for _, c := range []struct {
 		fig, a, b, wantA, wantB string
@@ -58,6 +58,13 @@ func TestGoldenTalks(t *testing.T) {
 			}
 			if got != string(want) {
 				t.Errorf("the talk differs from %s:\n%s", file, got)
+			}
+			doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "protocol.md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if shown := "    " + strings.ReplaceAll(strings.TrimSuffix(got, "\n"), "\n", "\n    ") + "\n"; !strings.Contains(string(doc), shown) {
+				t.Errorf("docs/protocol.md does not show %s", file)
 			}
 		})
 	}

@@ -1,7 +1,6 @@
 package htip
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -210,16 +209,19 @@ func TestRoundsAreBounded(t *testing.T) {
 		}
 		t.Error("goes on for ever")
 	})
-	for name, candidates := range map[string][]netip.Prefix{"REQUEST for ever": Private, "REQUEST that clashes": {px("192.168.1.0/24")}} {
+	for name, c := range map[string]struct {
+		candidates []netip.Prefix
+		times      int
+	}{"REQUEST for ever": {Private, 2 + MaxRounds}, "REQUEST that clashes": {[]netip.Prefix{px("192.168.1.0/24")}, 1 + MaxRounds}} {
 		t.Run(name, func(t *testing.T) {
 			_, ns := homes(t, "alice", "bob")
 			b := ns["bob"]
 			for n := 1; n < 99; n++ {
 				req := requestOf(uint64(n), 0)
-				req.Offers[0].Candidates = candidates
+				req.Offers[0].Candidates = c.candidates
 				m := sent(t, b.Handle("alice", Received{7, req}))
 				if m.Type != Response && m.Reason != ReasonClash {
-					if n < 1+MaxRounds || n > 2+MaxRounds {
+					if n != c.times {
 						t.Errorf("%d times REQUEST", n)
 					}
 					over(b, "alice", m)
@@ -246,60 +248,6 @@ func TestRoundsAreBounded(t *testing.T) {
 			t.Errorf("%+v, %+v", m, st)
 		}
 	})
-}
-
-// TestHostileNak: what a NAK names costs us one attempt with its sender and a
-// bounded list, and nothing of it is kept.
-func TestHostileNak(t *testing.T) {
-	full := func(ps []netip.Prefix) []Offer {
-		var out []Offer
-		for _, p := range ps[:MaxNetworks] {
-			out = append(out, Offer{Network: p})
-		}
-		return out
-	}
-	var everything, junk []netip.Prefix
-	for i := range maxAvoid {
-		everything = append(everything, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
-		junk = append(junk, netip.PrefixFrom(fromUint(uint32(i)<<27), 30))
-	}
-	for name, avoid := range map[string][]netip.Prefix{"everything": everything, "junk": junk} {
-		t.Run(name, func(t *testing.T) {
-			w, ns := homes(t, "alice", "bob", "carol")
-			a := ns["alice"]
-			w.handle(a, "carol", Connect{})
-			stands := fmt.Sprint(a.entry("carol"))
-			w.drop = func(from string, m *Message) bool {
-				if from == "alice" && m.Type == Request {
-					nak := &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonClash, Avoid: avoid, Offers: full(avoid)}
-					b, err := nak.Encode()
-					if err != nil {
-						t.Fatal(err)
-					}
-					nak, _ = Decode(b)
-					w.later(a, "bob", Received{a.peers["bob"].conn, nak})
-					return true
-				}
-				return false
-			}
-			w.handle(a, "bob", Connect{})
-			if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonExhausted {
-				t.Errorf("%+v", st)
-			}
-			if n := len(a.peers["bob"].avoid); n > (1+MaxRounds)*maxAvoid {
-				t.Errorf("%d prefixes kept", n)
-			}
-			w.drop = nil
-			if fmt.Sprint(a.entry("carol")) != stands {
-				t.Error("another tunnel was touched")
-			}
-			w.handle(a, "bob", Connect{})
-			w.mustBeUp(a, ns["bob"])
-			if a.entry("bob").Own[0] != a.entry("carol").Own[0] {
-				t.Errorf("alice is %v and %v", a.entry("bob").Own, a.entry("carol").Own)
-			}
-		})
-	}
 }
 
 // TestApproval: people take their time; they are asked politely and not for
@@ -395,45 +343,24 @@ func TestGatewayAddressChanges(t *testing.T) {
 	}
 }
 
-// TestAckOfSomethingElse: ACK must name what RESPONSE did, in the long talk and
-// in the short one, where nobody would notice later.
-func TestAckOfSomethingElse(t *testing.T) {
-	for name, change := range map[string]func(m *Message){
-		"another protocol":   func(m *Message) { m.Protocols = []Protocol{PPTP} },
-		"another A'":         func(m *Message) { m.Initiator[0].Substitute = px("10.250.250.0/24") },
-		"no A'":              func(m *Message) { m.Initiator = nil },
-		"another network A":  func(m *Message) { m.Initiator[0].Network = px("10.250.250.0/24") },
-		"B' not offered":     func(m *Message) { m.Responder[0].Substitute = px("172.40.0.0/24") },
-		"B' is A'":           func(m *Message) { m.Responder[0].Substitute = m.Initiator[0].Substitute },
-		"another network B":  func(m *Message) { m.Responder[0].Network = px("10.250.250.0/24") },
-		"one network twice":  func(m *Message) { m.Responder = append(m.Responder, m.Responder[0]) },
-		"all of it is right": func(m *Message) {},
-	} {
-		for _, three := range []bool{false, true} {
-			_, ns := homes(t, "alice", "bob")
-			b, req := ns["bob"], requestOf(4711, 0)
-			if three {
-				threeMessages(b)
-				req.Features = FeatureThreeMessages
-			}
-			as := b.Handle("alice", Received{7, req})
-			if three {
-				as = b.Handle("alice", Started{b.entry("alice").TunnelID})
-			}
-			resp := sent(t, as)
-			ack := &Message{Type: Ack, Talk: 4711, Protocols: []Protocol{L2TP}, Initiator: slices.Clone(resp.Initiator),
-				Responder: []Mapping{{resp.Offers[0].Network, resp.Offers[0].Candidates[0]}}}
-			change(ack)
-			as = b.Handle("alice", Received{7, ack})
-			if name == "all of it is right" {
-				if s := b.state("alice"); s != Preparing && s != Connecting {
-					t.Errorf("%s: %v", name, s)
-				}
-				continue
-			}
-			if m := sent(t, as); m.Type != Nak || m.Reason != ReasonMalformed || m.Refused != Ack || b.state("alice") != Idle {
-				t.Errorf("%s, three messages %v: %+v, %v", name, three, m, b.state("alice"))
-			}
+// TestABusyPeer: it is asked again, more slowly each time, and not for ever.
+func TestABusyPeer(t *testing.T) {
+	w, ns := homes(t, "alice", "bob")
+	a := ns["alice"]
+	w.drop = func(_ string, m *Message) bool {
+		if m.Type == Request {
+			w.later(a, "bob", Received{a.peers["bob"].conn, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonBusy}})
 		}
+		return true
+	}
+	w.handle(a, "bob", Connect{})
+	for n := range MaxBusy {
+		if a.state("bob") != Waiting || a.limit("bob") != backoff(n) {
+			t.Fatalf("%d: %v, %v", n, a.state("bob"), a.limit("bob"))
+		}
+		w.fire(a, "bob")
+	}
+	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonBusy {
+		t.Errorf("%+v", st)
 	}
 }

@@ -286,3 +286,51 @@ func TestEndedWhileItIsBeingSetUp(t *testing.T) {
 		}
 	}
 }
+
+// TestEventsOfAnotherTunnel: what is said of a tunnel that is over, or of none,
+// changes nothing; nor do answers to another talk.
+func TestEventsOfAnotherTunnel(t *testing.T) {
+	for _, three := range []bool{false, true} {
+		for _, at := range []string{"alice", "bob"} {
+			from := map[string]string{"alice": "bob", "bob": "alice"}[at]
+			for state := Idle; state <= Up; state++ {
+				w, ns := homes(t, "alice", "bob")
+				if three {
+					threeMessages(ns["alice"], ns["bob"])
+				}
+				n := ns[at]
+				if state == Refusing {
+					b := ns["bob"]
+					b.home.Occupied = Private
+					b.SetHome(b.home)
+				}
+				w.act(ns["alice"], ns["alice"].Handle("bob", Connect{}))
+				for len(w.queue) > 0 && n.state(from) != state {
+					w.step()
+				}
+				if n.state(from) != state {
+					continue // not a state of this role, or of this talk
+				}
+				p := n.peers[from]
+				id := p.entry.TunnelID + 1
+				events := []Event{Started{id}, StartFailed{id, "x"}, LinkUp{id}, LinkDown{id, "x"}, Proven{id}, Timeout{p.timer + 1}, Timeout{p.timer - 1}, Closed{Conn: p.conn + 50}}
+				if p.conn != 0 {
+					for _, m := range whole() {
+						m.Talk, m.TunnelID = p.talk+1, id
+						if m.Type != Request && m.Type != Keepalive {
+							events = append(events, Received{p.conn, m})
+						}
+						if m.Type == Request && p.role == Initiator { // on a connection that we opened only we ask
+							events = append(events, Received{p.conn, m})
+						}
+					}
+				}
+				for _, ev := range events {
+					if as := n.Handle(from, ev); len(as) != 0 || p.state != state {
+						t.Errorf("%s %v, %#v: %v, %v", at, state, ev, p.state, as)
+					}
+				}
+			}
+		}
+	}
+}

@@ -78,7 +78,7 @@ func BenchmarkTalk(b *testing.B) {
 				if p.state != Preparing {
 					b.Fatal(p.state, p.text)
 				}
-				g.Handle(name, Disconnect{ReasonUser})
+				g.Handle(name, Disconnect{ReasonShutdown})
 			}
 		})
 	}

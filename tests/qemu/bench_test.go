@@ -3,7 +3,6 @@
 package qemu_test
 
 import (
-	"os"
 	"sort"
 	"testing"
 	"time"
@@ -14,21 +13,8 @@ import (
 // TestConnectTime measures how long a person waits: from htip connect to the
 // first answered ping, five times. The limit is generous: emulation is slow and
 // the machine shared.
-func TestConnectTime(t *testing.T) { testConnectTime(t, wg11()) }
-
-func TestConnectTimeL2TP(t *testing.T) {
-	onlyToMeasure(t)
-	testConnectTime(t, fig11)
-}
-
-// onlyToMeasure skips what compares, and finds nothing out that another test
-// does not.
-func onlyToMeasure(t *testing.T) {
-	t.Helper()
-	if os.Getenv("MEASURE") == "" {
-		t.Skip("a measurement: MEASURE=1 runs it")
-	}
-}
+func TestConnectTime(t *testing.T)     { testConnectTime(t, wg11()) }
+func TestConnectTimeL2TP(t *testing.T) { testConnectTime(t, fig11) }
 
 func testConnectTime(t *testing.T, f figure) {
 	ctx, l := newLab(t)

@@ -13,7 +13,6 @@ import (
 // after the other and again, since the machine is shared. Only the ratio means
 // anything.
 func TestThroughput(t *testing.T) {
-	onlyToMeasure(t)
 	ctx, l := newLab(t)
 	hs, err := homes.Start(ctx, l, wg11().specs()...)
 	if err != nil {

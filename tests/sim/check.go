@@ -99,6 +99,9 @@ func (n *node) checkSlot(s *slot, st *htip.Status) {
 	} else {
 		n.checkPlan(s)
 		n.checkPorts(s)
+		if talking(old.state) {
+			n.checkAbsent(s)
+		}
 	}
 	n.checkMirror(s)
 	if x.state == htip.Up && old.state != htip.Up {

@@ -58,6 +58,12 @@ func (e *end) send(m *htip.Message) {
 	}
 	w.count(e, m)
 	o := e.other()
+	if e.node.liar && w.gone(Liars, 0.3) {
+		w.Stats.Lies++
+		if b, err = w.twist(m).Encode(); err != nil { // not even a liar gets this through its own library
+			return
+		}
+	}
 	copies := 1
 	switch {
 	case e.conn.cut || w.gone(Drops, 0.05):
@@ -66,13 +72,15 @@ func (e *end) send(m *htip.Message) {
 	case w.gone(Doubles, 0.05):
 		copies = 2
 	case w.gone(Junk, 0.01):
-		j := w.after(w.delay(), evJunk)
-		j.node, j.boot, j.end, j.n = o.node, o.boot, o, m.Talk
-		w.q.push(j)
+		o.expectJunk(m.Talk)
 		return
 	}
 	for range copies {
 		got, err := htip.Decode(b)
+		if err != nil && e.node.liar {
+			o.expectJunk(m.Talk)
+			return
+		}
 		if err != nil {
 			w.fail("messages", []*node{e.node}, "%v of %s can't be read: %v", m.Type, e.node.name, err)
 			return
@@ -99,6 +107,13 @@ func (e *end) arrived(m *htip.Message) {
 		return
 	}
 	e.node.handle(e.slot, htip.Received{Conn: e.id, Msg: m})
+}
+
+func (e *end) expectJunk(talk uint64) {
+	w := e.node.w
+	j := w.after(w.delay(), evJunk)
+	j.node, j.boot, j.end, j.n = e.node, e.boot, e, talk
+	w.q.push(j)
 }
 
 func (e *end) junk(talk uint64) {
@@ -220,7 +235,7 @@ func (n *node) dialed(s *slot, which uint64, ok bool) {
 	case !ok || !to.up:
 		n.handle(s, htip.DialFailed{Reason: htip.ReasonUnreachable, Text: "does not answer"})
 		return
-	case string(to.key) != string(s.peer.Key):
+	case s.strange || string(to.key) != string(s.peer.Key):
 		n.handle(s, htip.DialFailed{Reason: htip.ReasonUnauthorized, Text: "not the key configured"})
 		return
 	}

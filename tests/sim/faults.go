@@ -175,6 +175,8 @@ func (n *node) peer(s *slot) {
 		s.gone = false
 		n.order = append(n.order, s)
 		n.byName[s.peer.Name] = s
+	case s.strange || r.Chance(0.2):
+		s.strange = !s.strange
 	case r.Chance(0.5):
 		s.gone = true
 		n.order = slices.DeleteFunc(slices.Clone(n.order), func(x *slot) bool { return x == s })
@@ -200,7 +202,7 @@ func (n *node) reload() {
 // heal ends all that was left standing wrong on purpose.
 func (n *node) heal() {
 	for _, s := range n.slots {
-		s.peer.Protocols = []htip.Protocol{htip.L2TP}
+		s.peer.Protocols, s.strange = []htip.Protocol{htip.L2TP}, false
 		if s.gone {
 			s.gone = false
 			n.order = append(n.order, s)

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"slices"
 	"time"
 
 	"htip/src/htip"
@@ -33,12 +32,12 @@ func (w *World) finish() {
 	}
 }
 
-// pairs calls f for every pair of friends, once.
+// pairs calls f for every pair of honest friends, once.
 func (w *World) pairs(f func(a, b *slot)) {
 	for _, n := range w.nodes {
 		for _, s := range n.slots {
 			if n.twin == nil && s.node.id > n.id {
-				if o := s.node.byKey[string(n.key)]; o != nil && w.wrong == nil {
+				if o := s.node.byKey[string(n.key)]; o != nil && w.wrong == nil && !n.liar && !s.node.liar {
 					f(s, o)
 				}
 			}
@@ -78,7 +77,7 @@ func (w *World) possible(a, b *slot) bool {
 			return false
 		}
 		for _, s := range n.order { // large homes may leave no room for others
-			if !roomy(&s.node.seenHome) {
+			if !roomy(&s.node.seenHome) || s.node.liar {
 				return false
 			}
 		}
@@ -135,7 +134,7 @@ func (w *World) takeDown() {
 	}
 	for _, n := range w.nodes {
 		for _, s := range n.slots { // first all that are not up: nobody else can tell them
-			if n.up && s.seen.state != htip.Up {
+			if n.up && (s.seen.state != htip.Up || n.liar || s.node.liar) {
 				n.disconnect(s)
 			}
 		}
@@ -160,11 +159,6 @@ func (w *World) takeDown() {
 			if x.state != htip.Idle || s.timing || s.tun != nil || s.dev != nil || len(s.ends) > 0 || s.dial != 0 || s.wait != 0 || x.entry.TunnelID != 0 {
 				w.fail("leak", []*node{n, s.node}, "%s keeps of %s, when all is down: state %v, timer %v, tunnel %v, device %v, connections %d, dial %d, somebody waiting %v",
 					n.name, s.peer.Name, x.state, s.timing, s.tun != nil, s.dev != nil, len(s.ends), s.dial, s.wait != 0)
-			}
-			for _, o := range s.mirrors {
-				if o.at.twin == nil && n.id < o.at.id && w.sc.faults&SameKey == 0 && !slices.Equal(s.record.Own, o.record.Theirs) {
-					w.Stats.Halves++
-				}
 			}
 		}
 	}

@@ -65,7 +65,7 @@ func (n *node) checkMirror(s *slot) {
 	e := &s.seen.entry
 	for _, o := range s.mirrors {
 		f := &o.seen.entry
-		if o.gone || o.seen.state < htip.Connecting || f.TunnelID != e.TunnelID {
+		if o.gone || o.seen.state < htip.Connecting || f.TunnelID != e.TunnelID || n.liar || o.at.liar {
 			continue
 		}
 		server, client := e, f
@@ -88,7 +88,7 @@ func (n *node) checkUp(s *slot, fresh bool) {
 		w.fail("law 5", []*node{n, s.node}, "%s is up with %s as %v, %v and has saved %v", n.name, s.peer.Name, e.Own, e.Theirs, s.record)
 	}
 	for _, o := range s.mirrors {
-		if o.gone || o.seen.state != htip.Up || o.seen.entry.TunnelID != e.TunnelID || !fresh {
+		if o.gone || o.seen.state != htip.Up || o.seen.entry.TunnelID != e.TunnelID || !fresh || n.liar || o.at.liar {
 			continue
 		}
 		w.Stats.setUp(n, s, o)
@@ -112,12 +112,15 @@ func (n *node) checkSteady(s, o *slot) {
 	valid := func(r htip.Record) bool {
 		return sameNetworks(r.Own, networks(e.Own)) && sameNetworks(r.Theirs, networks(e.Theirs))
 	}
-	if other(a, s.seen.before) || other(b, o.seen.before) {
-		return // one end has had a tunnel since that never came up at the other
-	}
 	swapped := htip.Record{Own: b.Theirs, Theirs: b.Own}
+	fresh := !valid(s.seen.before) && !valid(htip.Record{Own: o.seen.before.Theirs, Theirs: o.seen.before.Own})
 	atN, atM := n.others(s), m.others(o)
 	switch {
+	case other(a, s.seen.before) || other(b, o.seen.before):
+		// One end has had a tunnel since that never came up at the other.
+		if fresh {
+			w.checkOwn(s, o, atN, atM)
+		}
 	case valid(a) && valid(swapped) && same2(a.Own, swapped.Own) && same2(a.Theirs, swapped.Theirs):
 		w.Stats.Again++
 		for _, x := range a.Own {
@@ -133,20 +136,52 @@ func (n *node) checkSteady(s, o *slot) {
 		if !same2(a.Own, e.Own) || !same2(a.Theirs, e.Theirs) {
 			w.fail("law 5", []*node{n, m}, "%s and %s had %v, %v and now have %v, %v", n.name, m.name, a.Own, a.Theirs, e.Own, e.Theirs)
 		}
-	case len(a.Own) == 0 && len(b.Own) == 0 && len(s.seen.before.Own) == 0 && len(o.seen.before.Own) == 0:
-		w.Stats.First++
-		free := func(x htip.Mapping, here, there *node, atHere, atThere taken) bool {
-			return insidePrivate(x.Network) && !overlapsAny(x.Network, there.seenHome.Networks) && !overlapsAny(x.Network, here.seenHome.Occupied) &&
-				!overlapsAny(x.Network, atHere.theirs) && !overlapsAny(x.Network, atThere.all)
+	case fresh && !valid(a) && !valid(swapped):
+		w.checkOwn(s, o, atN, atM)
+	}
+}
+
+// checkOwn: law 4 of two homes that meet for the first time, or for the first
+// time with these networks.
+func (w *World) checkOwn(s, o *slot, atN, atM taken) {
+	w.Stats.First++
+	n, m, e := s.at, o.at, &s.seen.entry
+	free := func(x htip.Mapping, here, there *node, atHere, atThere taken) bool {
+		return insidePrivate(x.Network) && !overlapsAny(x.Network, there.seenHome.Networks) && !overlapsAny(x.Network, here.seenHome.Occupied) &&
+			!overlapsAny(x.Network, atHere.theirs) && !overlapsAny(x.Network, atThere.all)
+	}
+	for _, x := range e.Own {
+		if x.NAT() && free(x, n, m, atN, atM) {
+			w.fail("law 4", []*node{n, m}, "%v of %s collides with nothing and is %v at %s", x.Network, n.name, x.Substitute, m.name)
 		}
-		for _, x := range e.Own {
-			if x.NAT() && free(x, n, m, atN, atM) {
-				w.fail("law 4", []*node{n, m}, "%v of %s collides with nothing and is %v at %s", x.Network, n.name, x.Substitute, m.name)
+	}
+	for _, x := range e.Theirs {
+		if x.NAT() && free(x, m, n, atM, atN) {
+			w.fail("law 4", []*node{n, m}, "%v of %s collides with nothing and is %v at %s", x.Network, m.name, x.Substitute, n.name)
+		}
+	}
+}
+
+// checkAbsent: what a home had last time is kept for it while it is away, also
+// from those who come meanwhile, and so is our own place with it.
+func (n *node) checkAbsent(s *slot) {
+	for _, o := range n.order {
+		if o == s || o.strange || len(o.seen.entry.Theirs) > 0 || o.seen.freed >= s.seen.try || n.peersAt >= s.seen.try || n.homeAt >= s.seen.try {
+			continue
+		}
+		for _, m := range s.seen.entry.Theirs {
+			if overlapsAny(m.Substitute, htip.Substitutes(s.seen.before.Theirs)) { // it was there first
+				continue
 			}
-		}
-		for _, x := range e.Theirs {
-			if x.NAT() && free(x, m, n, atM, atN) {
-				w.fail("law 4", []*node{n, m}, "%v of %s collides with nothing and is %v at %s", x.Network, m.name, x.Substitute, n.name)
+			for _, x := range o.record.Theirs {
+				if x.Substitute.Overlaps(m.Substitute) {
+					n.w.fail("law 5", []*node{n, s.node, o.node}, "%s gives %v the place %v of %s, which is away", n.name, s.peer.Name, m.Substitute, o.peer.Name)
+				}
+			}
+			for _, x := range o.record.Own {
+				if x.NAT() && slices.Contains(n.seenHome.Networks, x.Network) && x.Substitute.Overlaps(m.Substitute) {
+					n.w.fail("law 5", []*node{n, s.node, o.node}, "%s gives %v the place %v, by which %s knows it", n.name, s.peer.Name, m.Substitute, o.peer.Name)
+				}
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func (n *node) connectWanted() {
 func (n *node) adopt() {
 	var left []*tunnel
 	for _, s := range n.slots {
-		if t := s.file; t != nil && t.since && !s.gone && string(t.key) == string(s.peer.Key) && allowed(s, t.entry.Protocol) {
+		if t := s.file; t != nil && t.since && !s.gone && !s.strange && allowed(s, t.entry.Protocol) {
 			left = append(left, t)
 		}
 	}
@@ -90,7 +90,7 @@ func (n *node) adopt() {
 		if s.dev == nil || !s.dev.up || !n.up {
 			continue
 		}
-		t = &tunnel{slot: s, entry: t.entry, secret: t.secret, since: true, key: t.key, started: true, link: true, linked: true}
+		t = &tunnel{slot: s, entry: t.entry, secret: t.secret, since: true, started: true, link: true, linked: true}
 		s.tun, s.file = t, t
 		n.w.Stats.Adopted++
 		n.w.tracef(n, "adopts %08x with %s", t.entry.TunnelID, s.peer.Name)

@@ -23,6 +23,7 @@ type node struct {
 	seenHome htip.Home  // what the gateway was last told
 	wan      netip.Addr // private address on the Internet side; zero: a public one
 	three    bool       // talks of three messages are possible
+	liar     bool       // sends what it should not
 	twin     *node      // this is a second gateway with that one's key
 
 	slots  []*slot // everybody ever known
@@ -57,6 +58,8 @@ type slot struct {
 	at   *node // whose
 	node *node // whom the domain name leads to
 	gone bool  // not configured now
+	// Another home's key stands in the configuration under this name.
+	strange bool
 
 	// In the process.
 	timer  uint32
@@ -95,7 +98,7 @@ func (n *node) addSlot(to *node, domain string, auto bool) {
 
 // owner is the slot of the peer with a key, nil when there is none.
 func (n *node) owner(key []byte) *slot {
-	if s := n.byKey[string(key)]; s != nil && !s.gone {
+	if s := n.byKey[string(key)]; s != nil && !s.gone && !s.strange {
 		return s
 	}
 	return nil
@@ -271,10 +274,13 @@ func (n *node) setPeers() {
 	for _, s := range n.order {
 		p := s.peer
 		p.Auto = p.Auto || s.wanted
-		peers = append(peers, p)
-		if len(s.record.Own) > 0 {
+		if s.strange {
+			p.Key = make([]byte, 32)
+			p.Key[0] = 1
+		} else if len(s.record.Own) > 0 {
 			records[p.Name] = s.record
 		}
+		peers = append(peers, p)
 	}
 	n.peersAt = n.w.now
 	n.w.tracef(n, "SetPeers %d", len(peers))
@@ -282,9 +288,9 @@ func (n *node) setPeers() {
 	for _, s := range n.slots {
 		if s.gone {
 			s.dial, s.asked, s.ended, s.wait, s.timing = 0, false, false, 0, false
-			for len(s.ends) > 0 {
-				s.ends[0].close()
-			}
+		}
+		for (s.gone || s.strange) && len(s.ends) > 0 { // whose they are is no peer any more
+			s.ends[0].close()
 		}
 	}
 }

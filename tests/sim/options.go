@@ -13,8 +13,8 @@ import (
 type Fault uint32
 
 // The kinds of faults. Those up to Probes happen to the network and the
-// programs, those up to SameKey to whole gateways; the last three are a middle
-// that does what TCP and TLS would never let through.
+// programs, those up to SameKey to whole gateways; those up to Junk are a middle
+// that does what TCP and TLS would never let through; the last one is a peer.
 const (
 	Cuts     Fault = 1 << iota // a connection breaks; each end notices when it likes
 	Resets                     // what was sent before a close is lost
@@ -36,16 +36,17 @@ const (
 	Doubles                    // single messages come twice
 	Reorders                   // messages overtake each other
 	Junk                       // something comes that is no message
+	Liars                      // some gateways send what they should not
 
 	noFault Fault = 0
-	hostile       = Drops | Doubles | Reorders | Junk
+	hostile       = Drops | Doubles | Reorders | Junk | Liars
 )
 
 var faultNames = []string{"cuts", "resets", "dials", "slow", "programs", "links", "probes", "crashes", "halfway", "reboots", "stops",
-	"renumber", "networks", "wan", "peers", "samekey", "drops", "doubles", "reorders", "junk"}
+	"renumber", "networks", "wan", "peers", "samekey", "drops", "doubles", "reorders", "junk", "liars"}
 
 // AllFaults is every kind.
-const AllFaults = Junk<<1 - 1
+const AllFaults = Liars<<1 - 1
 
 func (f Fault) String() string {
 	var out []string

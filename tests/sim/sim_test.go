@@ -61,7 +61,7 @@ func TestScale(t *testing.T) {
 	if err := Scale(&b, 300, 8, 50); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.String(); !strings.Contains(s, "1200 tunnels, no clash") || !strings.Contains(s, "messages a set-up 4.0000, at most 4") {
+	if s := b.String(); !strings.Contains(s, "1200 tunnels, no clash") || !strings.Contains(s, "messages a set-up 4.0000, at most 4") || !strings.Contains(s, "300 homes are the same to all their friends") {
 		t.Error(s)
 	}
 }

@@ -22,13 +22,12 @@ type Stats struct {
 	Events, Steps    int // of the world; of the gateways
 	Crashes, Adopted int
 	Cuts, Lost       int // connections cut, messages lost
-	Links            int
+	Links, Lies      int
 	Moves, Peers     int // changes of addresses, of peers
 	Writes           int // to flash
 	Failed           [64]int
 	Virtual          time.Duration
 	Fair             int // pairs that had to come up in the end, and did
-	Halves           int // pairs whose two ends remember different substitutes in the end
 }
 
 func (s *Stats) setUp(n *node, a, b *slot) {
@@ -90,6 +89,7 @@ func (s *Stats) Add(o *Stats) {
 	s.Cuts += o.Cuts
 	s.Lost += o.Lost
 	s.Links += o.Links
+	s.Lies += o.Lies
 	s.Moves += o.Moves
 	s.Peers += o.Peers
 	s.Writes += o.Writes
@@ -98,7 +98,6 @@ func (s *Stats) Add(o *Stats) {
 	}
 	s.Virtual += o.Virtual
 	s.Fair += o.Fair
-	s.Halves += o.Halves
 }
 
 // String is the summary for people.
@@ -112,7 +111,7 @@ func (s *Stats) String() string {
 	fmt.Fprintf(&b, "messages in all      %d of talks, %d keepalives and closes, %d lost\n", s.Talk, s.Other, s.Lost)
 	fmt.Fprintf(&b, "laws 4 and 5         looked at in %d first and %d repeated set-ups\n", s.First, s.Again)
 	fmt.Fprintf(&b, "crashes and stops    %d, tunnels taken over after them %d\n", s.Crashes, s.Adopted)
-	fmt.Fprintf(&b, "connections cut      %d, links broken %d\n", s.Cuts, s.Links)
+	fmt.Fprintf(&b, "connections cut      %d, links broken %d, lies told %d\n", s.Cuts, s.Links, s.Lies)
 	fmt.Fprintf(&b, "changes              %d of addresses, %d of peers\n", s.Moves, s.Peers)
 	fmt.Fprintf(&b, "writes to flash      %d\n", s.Writes)
 	fmt.Fprintf(&b, "pairs up in the end  %d\n", s.Fair)

@@ -12,7 +12,6 @@ type tunnel struct {
 	entry  htip.Entry
 	secret *conn // the session that its secret comes from
 	since  bool  // it was up
-	key    []byte
 
 	started bool // its programs run
 	link    bool // its device is up
@@ -40,7 +39,7 @@ func (n *node) startTunnel(e htip.Entry, id connID) {
 		n.w.q.push(x)
 		return
 	}
-	s.tun = &tunnel{slot: s, entry: e, secret: end.conn, key: s.peer.Key}
+	s.tun = &tunnel{slot: s, entry: e, secret: end.conn}
 	n.tunnelsChanged()
 }
 

@@ -9,8 +9,8 @@
 //
 // Files: world, queue, rand (the machine); options, homes (what a seed means);
 // node, life (the driver of one gateway, as src/daemon is one); conn, vpn (the
-// network, the kernel); faults (what goes wrong); check, laws, finish (what must
-// hold); trace, minimise, summary, scale.
+// network, the kernel); faults, liars (what goes wrong); check, laws, finish
+// (what must hold); trace, runs, summary, scale.
 package sim
 
 import (
@@ -136,6 +136,7 @@ func (w *World) newNode(id int, name string, key []byte) *node {
 		byName: map[string]*slot{}, byKey: map[string]*slot{}, byConn: map[connID]*end{},
 	}
 	n.home = w.sc.style.home(w.layout, key)
+	n.liar = w.sc.faults&Liars != 0 && w.layout.Chance(0.3)
 	n.three = w.layout.Intn(10) < w.sc.three
 	if w.sc.cgnat {
 		n.wan = wanAddress(id)

@@ -141,7 +141,7 @@ func (j *junk) raw(id uint32, method string) error {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(2 * time.Second))
+	conn.SetDeadline(time.Now().Add(200 * time.Millisecond)) // half of this junk gets no answer
 	hello := make([]byte, ubus.HeaderLen)
 	if _, err := io.ReadFull(conn, hello); err != nil {
 		return fmt.Errorf("greeting: %w", err)
