@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -162,5 +163,35 @@ htip-y:
 		if n, ok := receivedBytes(table, device); ok {
 			t.Errorf("%s: %d", device, n)
 		}
+	}
+}
+
+// After a peer fell silent its next tunnel begins afresh, also one that listens
+// before the keeper has anything to do with it.
+func TestKeeperForgets(t *testing.T) {
+	b, tun := newWGBench(t), wgTunnelOf(homeB())
+	if err := b.start(context.Background(), tun); err != nil {
+		t.Fatal(err)
+	}
+	rx := map[string]uint64{"htip-alice": 148}
+	for i := range time.Duration(2 + wgPatience) {
+		b.after(t, i*wgBeat, rx)
+	}
+	b.is(t, tun, true, "fell silent")
+	if held, err := b.held(); err != nil || len(held) != 0 {
+		t.Fatalf("%v, %v: the manager would end it", held, err)
+	}
+	bare := tun
+	bare.LocalAddr, bare.PeerAddr, bare.Own, bare.Peer = netip.Addr{}, netip.Addr{}, nil, nil
+	if err := b.start(context.Background(), bare); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.adopt(tun); err != nil {
+		t.Fatal(err)
+	}
+	b.is(t, tun, false, "waiting")
+	b.now = time.Time{}
+	if b.after(t, 0, rx); len(b.kernel.ls) != 1 || !ready(b.kernel.ls[0], tun) {
+		t.Errorf("not up: %+v", b.kernel.ls)
 	}
 }

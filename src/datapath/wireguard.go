@@ -128,9 +128,7 @@ func (w *wireguard) adopt(t Tunnel) error {
 func (w *wireguard) start(ctx context.Context, t Tunnel) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// One that fell silent was removed by the keeper, and nobody has ended it:
-	// what became of it must not be taken for this one's fate.
-	delete(w.tunnels, t.Device)
+	delete(w.tunnels, t.Device) // of one that fell silent: its device went before anybody ended it
 	if err := w.wg.create(t.Device, t.mtu()); err != nil {
 		return err
 	}

@@ -215,6 +215,11 @@ func testSecrets(ctx context.Context, t *testing.T, a, b *homes.Home) {
 // it should be.
 func testAdoption(ctx context.Context, t *testing.T, a, b *homes.Home) {
 	const look = "iptables-save | grep HTIP | grep -v '^:'; ip route show proto 72; ip -o link show type wireguard; wg showconf $(wg show interfaces)"
+	before, err := a.Tunnel(ctx, "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := before.TunnelID
 	lost := make(chan error, 1)
 	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 60) }() // 12 s
 	was := map[*homes.Home]string{}
@@ -239,6 +244,13 @@ func testAdoption(ctx context.Context, t *testing.T, a, b *homes.Home) {
 	}
 	for _, h := range []*homes.Home{a, b} {
 		sameLeavings(t, h.Name+" after a new daemon", was[h], h.Router.MustRun(ctx, look))
+	}
+	// Over the control connection, once it is back, the two agree that the tunnel stands.
+	b.Router.MustRun(ctx, "n=0; until ss -Htn state established sport = :4847 | grep -q .; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.1; done; sleep 1")
+	for h, peer := range map[*homes.Home]string{a: "bob", b: "alice"} {
+		if tn, err := h.Tunnel(ctx, peer); err != nil || tn.State != "up" || tn.TunnelID != id {
+			t.Errorf("%s: %+v, %v; want tunnel %s up", h.Name, tn, err, id)
+		}
 	}
 }
 
