@@ -221,7 +221,7 @@ func testAdoption(ctx context.Context, t *testing.T, a, b *homes.Home) {
 	}
 	id := before.TunnelID
 	lost := make(chan error, 1)
-	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 60) }() // 12 s
+	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 40) }() // 8 s
 	was := map[*homes.Home]string{}
 	for _, h := range []*homes.Home{a, b} {
 		h.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
