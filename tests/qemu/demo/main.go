@@ -129,7 +129,7 @@ func run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return command(ctx, a, "ip link show type ppp | wc -l; iptables-save | grep -c NETMAP")
+	return command(ctx, a, "ip -br link | grep -c htip-; iptables-save | grep -c NETMAP")
 }
 
 var number int
