@@ -55,6 +55,8 @@ func (d *Daemon) act(actions []htip.Action) {
 			if t := d.tunnels[a.Entry.Peer]; t != nil && t.Entry.TunnelID == a.Entry.TunnelID {
 				t.Entry = a.Entry
 				d.tunnelsChanged()
+				peer := a.Entry.Peer
+				go d.post(func() { d.linkUp(peer, t) }) // should its link have come first
 			}
 		case htip.StopTunnel:
 			if t := d.tunnels[a.Entry.Peer]; t != nil && t.Entry.TunnelID == a.Entry.TunnelID {
@@ -326,7 +328,7 @@ func (d *Daemon) progressed(a htip.Progress) {
 				d.remember(a.Peer, func(st *homeState) { st.Wanted = true })
 				d.gw.SetAuto(a.Peer, true)
 			}
-			d.begun(a.Peer)
+			delete(d.ended, a.Peer) // what our own user has ended stays so for names, until a person here connects
 			d.tunnelsChanged()
 		}
 	case htip.StepReady:
@@ -338,10 +340,12 @@ func (d *Daemon) progressed(a htip.Progress) {
 		}
 		if a.Reason == htip.ReasonUser { // ended at either end on purpose: neither by itself nor by a name does it come back
 			d.forget(a.Peer)
-			d.ended[a.Peer] = true // in memory only: a friend must not wear our flash out
+			d.markEnded(a.Peer) // in memory only: a friend must not wear our flash out
 		}
-		if a.Reason == htip.ReasonSuperseded { // another device has our key: a name must not take the tunnel back from it
-			d.ended[a.Peer] = true
+		// Another device has our key: a name must not take the tunnel back from
+		// it. (Without a text it is the peer that replaces its own tunnel.)
+		if a.Reason == htip.ReasonSuperseded && a.Text != "" {
+			d.markEnded(a.Peer)
 		}
 		if known := fmt.Sprint(d.gw.Known()); known != d.guarded {
 			d.guarded = known
@@ -352,9 +356,22 @@ func (d *Daemon) progressed(a htip.Progress) {
 }
 
 // isEnded tells whether a user of either home has ended the tunnel for now.
-func (d *Daemon) isEnded(peer string) bool { return d.ended[peer] || d.known(peer).Ended }
+func (d *Daemon) isEnded(peer string) bool { return d.endedNow(peer) || d.known(peer).Ended }
 
-// begun: the tunnel is wanted again.
+// endedNow is isEnded as far as this process remembers.
+func (d *Daemon) endedNow(peer string) bool {
+	key, ok := d.ended[peer]
+	p := d.peer(peer)
+	return ok && p != nil && p.Key == key // another home under an old name is another home
+}
+
+func (d *Daemon) markEnded(peer string) {
+	if p := d.peer(peer); p != nil {
+		d.ended[peer] = p.Key
+	}
+}
+
+// begun: a person here wants the tunnel again.
 func (d *Daemon) begun(peer string) {
 	delete(d.ended, peer)
 	if d.known(peer).Ended {

@@ -138,7 +138,7 @@ func (d *Daemon) linkChanged(ev datapath.Event) {
 // linkUp tells the protocol of a link that is up, once, and after it heard that
 // the programs run.
 func (d *Daemon) linkUp(name string, t *tunnel) {
-	if !t.started || !t.link || t.linked {
+	if d.tunnels[name] != t || !t.started || !t.link || t.linked || !t.agreed() {
 		return
 	}
 	t.linked = true

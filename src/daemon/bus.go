@@ -128,7 +128,7 @@ func (d *Daemon) busDisconnect(r *ubus.Request) (ubus.Table, error) {
 		return nil, ubus.ErrNotFound
 	}
 	was := d.stateOf(p.Name).State
-	d.ended[p.Name] = true
+	d.markEnded(p.Name)
 	delete(d.asked, p.Name)
 	d.remember(p.Name, func(st *homeState) { st.Wanted, st.Ended = false, true })
 	d.forget(p.Name)

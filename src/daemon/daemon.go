@@ -56,7 +56,7 @@ type Daemon struct {
 	progress map[string]Progress
 	dials    map[string]*dialing
 	started  time.Time
-	ended    map[string]bool            // peers whose tunnel a user of either home has ended: names don't bring it up
+	ended    map[string]config.Key      // homes whose tunnel a user at either end has ended: names don't bring it up
 	asked    map[string]bool            // peers that a user wants connected, until they are
 	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
 	guarded  string                     // substitutes that were guarded when last looked at
@@ -75,7 +75,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 		events: make(chan func(), 64), dirty: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
 		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
-		ended: map[string]bool{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
+		ended: map[string]config.Key{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
 	}
 	var err error
 	if d.cfg, d.problems, err = config.Load(opt.Config); err != nil && !errors.Is(err, os.ErrNotExist) {

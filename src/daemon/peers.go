@@ -92,7 +92,15 @@ func (d *Daemon) setPeers() {
 		if d.peer(name) == nil {
 			d.stopDial(name)
 			delete(d.progress, name)
+		}
+	}
+	for name := range d.ended {
+		if d.peer(name) == nil {
 			delete(d.ended, name)
+		}
+	}
+	for name := range d.asked {
+		if d.peer(name) == nil {
 			delete(d.asked, name)
 		}
 	}
@@ -179,7 +187,7 @@ func (d *Daemon) adopt(ctx context.Context) {
 // connectWanted starts the tunnels that shall be up without being asked.
 func (d *Daemon) connectWanted() {
 	for _, p := range d.cfg.Peers {
-		if p.Enabled && p.Domain != "" && (p.Auto || d.wanted(p.Name)) && d.tunnels[p.Name] == nil && !d.ended[p.Name] {
+		if p.Enabled && p.Domain != "" && (p.Auto || d.wanted(p.Name)) && d.tunnels[p.Name] == nil && !d.endedNow(p.Name) {
 			d.handle(p.Name, htip.Connect{})
 		}
 	}

@@ -9,8 +9,11 @@ import (
 	"time"
 )
 
-// A server's pppd reads its options from a named pipe, the gate, and waits
-// there until we write them.
+// A server's pppd reads two files of options: a named pipe, the gate, where it
+// waits until we open it, and then those that are meant. The gate itself
+// carries nothing but time: of several readers of a pipe only one gets what is
+// written, and a pppd without options would be a link that nobody guards, with
+// addresses of the caller's choice.
 //
 // Why: both ends start their pppd in the same instant, and the first LCP
 // packet of the one that is ready earlier reaches nobody. It is sent again only
@@ -31,10 +34,10 @@ const (
 	gatePatient = 30 * time.Second
 )
 
-// serveGate feeds options to every reader of the pipe until the context ends
-// or the pipe is gone. A call may fail and be tried again by the peer, so it
-// goes on after the first.
-func serveGate(ctx context.Context, pipe, options string) {
+// serveGate opens the pipe for all who wait at it, a moment after the first one
+// came, until the context ends or the pipe is gone. A call may fail and be tried
+// again by the peer, so it goes on after the first.
+func serveGate(ctx context.Context, pipe string) {
 	began := time.Now()
 	for {
 		wait := gateSoon
@@ -48,28 +51,14 @@ func serveGate(ctx context.Context, pipe, options string) {
 		case errors.Is(err, fs.ErrNotExist):
 			return
 		case err == nil:
-			if pause(ctx, gateDelay) {
-				// A pppd that was killed meanwhile: the write fails, and the
-				// next reader gets it.
-				_ = writeOptions(f, options)
-			}
-			_ = f.Close()
+			pause(ctx, gateDelay)
+			_ = f.Close() // all readers see the end
 			wait = gateRest
 		}
 		if !pause(ctx, wait) {
 			return
 		}
 	}
-}
-
-// writeOptions copies the options into the pipe. They fit its buffer.
-func writeOptions(f *os.File, options string) error {
-	b, err := os.ReadFile(options)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return err
 }
 
 // pause sleeps and says whether there is reason to go on.

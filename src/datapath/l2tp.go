@@ -70,7 +70,8 @@ func isDaemon(argv []string, dir string) bool {
 }
 
 func isPPP(argv []string, dir string) bool {
-	return hasPair(argv, "file", filepath.Join(dir, fileOptions)) || hasPair(argv, "file", filepath.Join(dir, fileGate))
+	return hasPair(argv, "file", filepath.Join(dir, fileOptions)) || hasPair(argv, "file", filepath.Join(dir, fileCall)) ||
+		hasPair(argv, "file", filepath.Join(dir, fileGate)) // of an older version
 }
 
 func (l *l2tp) daemons(device string) ([]int, error) {
@@ -112,7 +113,7 @@ func (l *l2tp) held() ([]string, error) {
 	_, err = l.proc.find(func(argv []string) bool {
 		for _, w := range argv {
 			dir, file := filepath.Split(w)
-			if device := filepath.Base(dir); (file == fileConfig || file == fileOptions || file == fileGate) &&
+			if device := filepath.Base(dir); (file == fileConfig || file == fileOptions || file == fileCall || file == fileGate) &&
 				filepath.Clean(dir) == l.dir(device) && validDevice(device) && (isDaemon(argv, l.dir(device)) || isPPP(argv, l.dir(device))) {
 				devices = append(devices, device)
 			}
@@ -169,7 +170,7 @@ func (l *l2tp) adopt(t Tunnel) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.gates[t.Device] = cancel
-	go serveGate(ctx, filepath.Join(dir, fileGate), options)
+	go serveGate(ctx, filepath.Join(dir, fileGate))
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -230,8 +229,11 @@ func TestL2TPListens(t *testing.T) {
 	if err := l.adopt(full); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-read; got != pppOptions(full, l.dir(full.Device))+"<nil>" {
+	if got := <-read; got != "<nil>" { // the gate carries nothing
 		t.Errorf("pppd got %q", got)
+	}
+	if b, err := os.ReadFile(filepath.Join(l.dir(full.Device), fileOptions)); err != nil || string(b) != pppOptions(full, l.dir(full.Device)) {
+		t.Errorf("behind the gate pppd finds %q, %v", b, err)
 	}
 	if ok, err := l.runs(full); !ok || err != nil {
 		t.Errorf("runs: %t, %v", ok, err)
@@ -311,27 +313,44 @@ func TestHousekeep(t *testing.T) {
 	}
 }
 
-// pppd opens its options, waits for them and reads to the end; the next pppd
-// gets them as well.
+// Every pppd that waits at the gate is let through, however many there are, and
+// none of them is given anything there: what only one of them got, the others
+// would run without.
 func TestGate(t *testing.T) {
-	dir := t.TempDir()
-	pipe, options := filepath.Join(dir, fileGate), filepath.Join(dir, fileOptions)
-	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(options, []byte("mtu 1410\n"), 0o600)); err != nil {
+	pipe := filepath.Join(t.TempDir(), fileGate)
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	const callers = 4
+	passed := make(chan error, callers)
+	for range callers { // all of them before anybody opens
+		go func() {
+			b, err := os.ReadFile(pipe)
+			if err == nil && len(b) > 0 {
+				err = fmt.Errorf("got %q", b)
+			}
+			passed <- err
+		}()
+	}
+	time.Sleep(2 * gateSoon)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { serveGate(ctx, pipe, options); close(done) }()
-	for i := range 2 {
-		begin := time.Now()
-		f, err := os.Open(pipe)
-		if err != nil {
-			t.Fatal(err)
+	go func() { serveGate(ctx, pipe); close(done) }()
+	for range callers {
+		select {
+		case err := <-passed:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("left at the gate")
 		}
-		b, err := io.ReadAll(f)
-		f.Close()
-		if took := time.Since(begin); err != nil || string(b) != "mtu 1410\n" || took < gateDelay || took > gateDelay+2*time.Second {
-			t.Errorf("reader %d: %q, %v, after %s", i, b, err, took)
+	}
+	for range 2 { // and later ones
+		begin := time.Now()
+		b, err := os.ReadFile(pipe)
+		if took := time.Since(begin); err != nil || len(b) != 0 || took > gateDelay+2*time.Second {
+			t.Errorf("%q, %v, after %s", b, err, took)
 		}
 	}
 	// One that is killed while it waits.
@@ -347,5 +366,5 @@ func TestGate(t *testing.T) {
 	if err := os.Remove(pipe); err != nil {
 		t.Fatal(err)
 	}
-	serveGate(context.Background(), pipe, options)
+	serveGate(context.Background(), pipe)
 }

@@ -11,7 +11,8 @@ const (
 	fileConfig  = "xl2tpd.conf"
 	fileSecrets = "secrets"
 	fileOptions = "ppp.options" // what pppd is told
-	fileGate    = "ppp.gate"    // the named pipe through which a server's pppd gets it, see gate.go
+	fileCall    = "ppp.call"    // what a server's pppd reads first: the gate, then its options
+	fileGate    = "ppp.gate"    // the named pipe at which it waits, see gate.go
 	fileControl = "control"
 	fileAnswer  = "answer"
 	filePid     = "pid"
@@ -29,6 +30,9 @@ func l2tpFiles(t Tunnel, dir string) map[string]string {
 	files := map[string]string{
 		fileConfig:  xl2tpdConfig(t, dir),
 		fileSecrets: "* * " + hex.EncodeToString(t.Secret) + "\n",
+	}
+	if t.Server {
+		files[fileCall] = fmt.Sprintf("file %s/%s\nfile %s/%s\n", dir, fileGate, dir, fileOptions)
 	}
 	if !t.listening() {
 		files[fileOptions] = pppOptions(t, dir)
@@ -60,7 +64,7 @@ func xl2tpdConfig(t Tunnel, dir string) string {
 	if t.Server {
 		line("[lns default]")
 		line("assign ip = no")
-		line("pppoptfile = %s/%s", dir, fileGate)
+		line("pppoptfile = %s/%s", dir, fileCall)
 	} else {
 		line("[lac htip]")
 		line("lns = %s:%d", t.Remote.Addr(), t.Remote.Port())

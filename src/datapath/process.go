@@ -189,7 +189,7 @@ func (c *children) start(path string, args []string, logfile string) (int, error
 	}
 	defer log.Close()
 	p, err := os.StartProcess(path, append([]string{path}, args...), &os.ProcAttr{
-		Dir: "/", Env: append(os.Environ(), "LC_ALL=C"), Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
+		Dir: "/", Env: english(), Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return 0, err
@@ -213,6 +213,11 @@ func (c *children) reap(pid int) (ended bool) {
 	return !slices.Contains(c.pids, pid)
 }
 
+// english is our environment with messages in English: logs are read by us.
+func english() []string {
+	return append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "LC_ALL=") }), "LC_ALL=C")
+}
+
 // runner runs a program to its end. The default is run; tests count and fake.
 type runner func(ctx context.Context, stdin string, path string, args ...string) (string, error)
 
@@ -220,7 +225,7 @@ type runner func(ctx context.Context, stdin string, path string, args ...string)
 // failure, stdout alone otherwise.
 func run(ctx context.Context, stdin, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "LC_ALL=") }), "LC_ALL=C")
+	cmd.Env = english()
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut

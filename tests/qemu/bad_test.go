@@ -119,9 +119,15 @@ func TestBadInput(t *testing.T) {
 	})
 	t.Run("junk on ubus", func(t *testing.T) {
 		before := b.Router.MustRun(ctx, "pidof htipd; grep -c 'changed' /var/log/htipd.log")
-		t.Log(b.Router.MustRun(ctx, "ubusjunk -n 300 call htip"))
+		said := b.Router.MustRun(ctx, "ubusjunk -n 300 call htip")
+		t.Log(said)
+		for _, w := range []string{"ok:", "invalid argument:", "method not found:"} { // it was heard, and answered
+			if !strings.Contains(said, w) {
+				t.Errorf("no answer %q", w)
+			}
+		}
 		b.Router.MustRun(ctx, "htip status") // it still answers
-		t.Log(b.Router.MustRun(ctx, "kill $(pidof ubusd); rm -f /var/run/ubus/ubus.sock; ubusjunk -n 20 -limit 30s serve"))
+		t.Log(b.Router.MustRun(ctx, "kill -9 $(pidof ubusd); rm -f /var/run/ubus/ubus.sock; ubusjunk -n 20 -limit 30s serve"))
 		b.Router.MustRun(ctx, "rm -f /var/run/ubus/ubus.sock; setsid ubusd -s /var/run/ubus/ubus.sock >/dev/null 2>&1 </dev/null &")
 		b.Router.MustRun(ctx, "n=0; until htip status >/dev/null; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done")
 		if after := b.Router.MustRun(ctx, "pidof htipd; grep -c 'changed' /var/log/htipd.log"); after != before {
