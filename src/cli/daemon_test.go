@@ -543,6 +543,40 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestServersAreBounded: a peer that asks and asks, and never goes on, can't keep
+// this router busy with starting servers. It is told why, and gets in later.
+func TestServersAreBounded(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	b := gs[1]
+	told := false
+	for i := range 40 {
+		conn := b.dial(gs[0])
+		m := request()
+		m.Talk, m.Features = uint64(100+i), htip.FeatureThreeMessages
+		if err := conn.Send(m); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := conn.Receive()
+		if err == nil && answer.Type == htip.Nak && answer.Reason == htip.ReasonServer {
+			told = told || strings.Contains(answer.Text, "too many attempts")
+		}
+		conn.Close()
+		b.wait("alice", "idle")
+	}
+	secrets := map[string]bool{}
+	for _, w := range b.path.Applied() {
+		for _, x := range w.Tunnels {
+			secrets[string(x.Secret)] = true
+		}
+	}
+	if n := len(secrets); n == 0 || n > 8 {
+		t.Errorf("%d servers were started for 40 requests", n)
+	}
+	if !told {
+		t.Error("nobody was told why")
+	}
+}
+
 // TestJunkIsAnswered: who speaks another version is told so.
 func TestJunkIsAnswered(t *testing.T) {
 	gs := town(t, "alice", "bob")

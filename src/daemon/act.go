@@ -48,7 +48,7 @@ func (d *Daemon) act(actions []htip.Action) {
 		case htip.SetTimer:
 			d.setTimer(a)
 		case htip.StartServer:
-			d.startTunnel(a.Entry, a.Conn)
+			d.startServer(a.Entry, a.Conn)
 		case htip.StartClient:
 			d.startTunnel(a.Entry, a.Conn)
 		case htip.Agreed:
@@ -192,6 +192,31 @@ func failed(domain string, err error) htip.DialFailed {
 	return htip.DialFailed{Reason: htip.ReasonUnreachable, Text: fmt.Sprintf("%s does not answer: %v. Is HTIP running there, and its port open?", domain, err)}
 }
 
+// Servers that a peer may have started without a tunnel coming of it: some at
+// once, then one in a while. Starting one is work for a router, and a REQUEST is
+// none for a peer.
+const (
+	startBurst = 6
+	startEvery = 10 * time.Second
+)
+
+// startServer is startTunnel for a peer that asked for it.
+func (d *Daemon) startServer(e htip.Entry, conn htip.ConnID) {
+	now := time.Now()
+	from := d.starts[e.Peer] // when the burst would be whole again
+	if from.Before(now) {
+		from = now
+	}
+	if from = from.Add(startEvery); from.Sub(now) > startBurst*startEvery {
+		go d.post(func() {
+			d.handle(e.Peer, htip.StartFailed{TunnelID: e.TunnelID, Text: "too many attempts within a short time; wait a minute"})
+		})
+		return
+	}
+	d.starts[e.Peer] = from
+	d.startTunnel(e, conn)
+}
+
 // startTunnel wants the VPN program of an agreement to run. Its secret comes
 // from the TLS session in which it was agreed.
 func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
@@ -328,6 +353,7 @@ func (d *Daemon) progressed(a htip.Progress) {
 				d.remember(a.Peer, func(st *homeState) { st.Wanted = true })
 				d.gw.SetAuto(a.Peer, true)
 			}
+			delete(d.starts, a.Peer)
 			delete(d.ended, a.Peer) // what our own user has ended stays so for names, until a person here connects
 			d.tunnelsChanged()
 		}

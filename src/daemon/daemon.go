@@ -57,6 +57,7 @@ type Daemon struct {
 	dials    map[string]*dialing
 	started  time.Time
 	ended    map[string]config.Key      // homes whose tunnel a user at either end has ended: names don't bring it up
+	starts   map[string]time.Time       // of servers for a peer, see startServer
 	asked    map[string]bool            // peers that a user wants connected, until they are
 	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
 	guarded  string                     // substitutes that were guarded when last looked at
@@ -75,7 +76,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 		events: make(chan func(), 64), dirty: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
 		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
-		ended: map[string]config.Key{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
+		ended: map[string]config.Key{}, asked: map[string]bool{}, starts: map[string]time.Time{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
 	}
 	var err error
 	if d.cfg, d.problems, err = config.Load(opt.Config); err != nil && !errors.Is(err, os.ErrNotExist) {

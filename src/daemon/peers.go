@@ -99,6 +99,11 @@ func (d *Daemon) setPeers() {
 			delete(d.ended, name)
 		}
 	}
+	for name := range d.starts {
+		if d.peer(name) == nil {
+			delete(d.starts, name)
+		}
+	}
 	for name := range d.asked {
 		if d.peer(name) == nil {
 			delete(d.asked, name)
