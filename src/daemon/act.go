@@ -5,14 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
-	"htip/src/control"
 	"htip/src/datapath"
 	"htip/src/dns"
 	"htip/src/htip"
@@ -94,102 +91,6 @@ func (d *Daemon) setTimer(a htip.SetTimer) {
 			d.post(func() { d.handle(a.Peer, htip.Timeout{Seq: a.Seq}) })
 		})
 	}
-}
-
-// dial looks the peer's name up anew and connects to the first of its
-// addresses that answers with the right key. A newer dial replaces an older.
-func (d *Daemon) dial(peer string) {
-	p := d.peer(peer)
-	if p == nil {
-		return
-	}
-	d.stopDial(peer)
-	ctx, cancel := context.WithTimeout(d.ctx, htip.DialLimit)
-	this := &dialing{cancel}
-	d.dials[peer] = this
-	domain, port, key := p.Domain, p.Port, p.Key
-	quiet := d.tunnels[peer] != nil // only the control connection is renewed
-	d.tasks.Go(func() {
-		c, err := d.connect(ctx, domain, port, key[:], func(text string) {
-			if !quiet {
-				d.post(func() {
-					if d.dials[peer] == this {
-						d.publish(peer, Progress{Step: htip.StepConnecting.String(), Text: text})
-					}
-				})
-			}
-		})
-		defer cancel()
-		if !d.post(func() {
-			if d.dials[peer] != this { // nobody waits for it any more
-				if c != nil {
-					c.Close()
-				}
-				return
-			}
-			delete(d.dials, peer)
-			if err != nil {
-				d.handle(peer, failed(domain, err))
-				return
-			}
-			id := d.newConn(peer, c)
-			d.handle(peer, htip.Opened{Conn: id})
-			if d.gw.Conn(peer) != id {
-				d.act([]htip.Action{htip.CloseConn{Conn: id}})
-			}
-		}) && c != nil {
-			c.Close()
-		}
-	})
-}
-
-// dialing is a dial under way; its address tells it from an older one.
-type dialing struct{ cancel context.CancelFunc }
-
-func (d *Daemon) stopDial(peer string) {
-	if x := d.dials[peer]; x != nil {
-		x.cancel()
-		delete(d.dials, peer)
-	}
-}
-
-func (d *Daemon) connect(ctx context.Context, domain string, port uint16, key []byte, tell func(string)) (*control.Conn, error) {
-	tell("looking up " + domain)
-	addrs, err := d.names.Resolve(ctx, domain)
-	if err != nil {
-		return nil, &resolveError{err}
-	}
-	for _, a := range addrs {
-		at := netip.AddrPortFrom(a, port)
-		tell("connecting to " + at.String())
-		c, e := control.Dial(ctx, d.id, at, key)
-		if e == nil {
-			return c, nil
-		}
-		if e = fmt.Errorf("%v: %w", at, e); err != nil {
-			e = fmt.Errorf("%w; %w", err, e)
-		}
-		err = e
-	}
-	return nil, err
-}
-
-type resolveError struct{ err error }
-
-func (e *resolveError) Error() string { return e.err.Error() }
-func (e *resolveError) Unwrap() error { return e.err }
-
-// failed says in words what a failed dial means to the person who waits.
-func failed(domain string, err error) htip.DialFailed {
-	var wrong *control.WrongKeyError
-	var resolve *resolveError
-	switch {
-	case errors.As(err, &wrong):
-		return htip.DialFailed{Reason: htip.ReasonUnauthorized, Text: fmt.Sprintf("%s: %v; not the key configured for this peer. If the other router was replaced, ask its owner for the new key (htip key)", domain, wrong)}
-	case errors.As(err, &resolve):
-		return htip.DialFailed{Reason: htip.ReasonUnreachable, Text: fmt.Sprintf("the name %s can't be found: %v. Is it spelled right, and is the other home's dynamic DNS up to date?", domain, err)}
-	}
-	return htip.DialFailed{Reason: htip.ReasonUnreachable, Text: fmt.Sprintf("%s does not answer: %v. Is HTIP running there, and its port open?", domain, err)}
 }
 
 // Servers that a peer may have started without a tunnel coming of it: some at
@@ -319,27 +220,6 @@ func (d *Daemon) prove(e htip.Entry) {
 	})
 }
 
-// remember changes what is kept of a peer, and writes it only when it differs.
-func (d *Daemon) remember(peer string, change func(*homeState)) {
-	p := d.peer(peer)
-	if p == nil {
-		return
-	}
-	old := d.state[peer]
-	st := old
-	if !slices.Equal(st.Key, p.Key[:]) {
-		st = homeState{Key: p.Key[:]}
-	}
-	change(&st)
-	if st.Wanted == old.Wanted && st.Ended == old.Ended && st.Record.Equal(old.Record) && slices.Equal(st.Key, old.Key) {
-		return
-	}
-	d.state[peer] = st
-	if err := writeTable(filepath.Join(d.opt.StateDir, stateFile), encodeState(d.state)); err != nil {
-		d.log.Error("what we know of a home is not saved", "peer", peer, "err", err)
-	}
-}
-
 // progressed records a step and what follows from it outside the protocol.
 func (d *Daemon) progressed(a htip.Progress) {
 	switch a.Step {
@@ -379,39 +259,6 @@ func (d *Daemon) progressed(a htip.Progress) {
 		}
 	}
 	d.publish(a.Peer, Progress{Step: a.Step.String(), Reason: a.Reason, Text: a.Text, Retry: a.Retry})
-}
-
-// isEnded tells whether a user of either home has ended the tunnel for now.
-func (d *Daemon) isEnded(peer string) bool { return d.endedNow(peer) || d.known(peer).Ended }
-
-// endedNow is isEnded as far as this process remembers.
-func (d *Daemon) endedNow(peer string) bool {
-	key, ok := d.ended[peer]
-	p := d.peer(peer)
-	return ok && p != nil && p.Key == key // another home under an old name is another home
-}
-
-func (d *Daemon) markEnded(peer string) {
-	if p := d.peer(peer); p != nil {
-		d.ended[peer] = p.Key
-	}
-}
-
-// begun: a person here wants the tunnel again.
-func (d *Daemon) begun(peer string) {
-	delete(d.ended, peer)
-	if d.known(peer).Ended {
-		d.remember(peer, func(st *homeState) { st.Ended = false })
-	}
-}
-
-func (d *Daemon) forget(peer string) {
-	if d.wanted(peer) {
-		d.remember(peer, func(st *homeState) { st.Wanted = false })
-	}
-	if p := d.peer(peer); p != nil {
-		d.gw.SetAuto(peer, p.Auto)
-	}
 }
 
 // publish shows a step to people: the log and whoever watches on ubus.
