@@ -13,6 +13,7 @@ import (
 // Words of the options that have a fixed choice.
 const (
 	ProtocolWireGuard = "wireguard"
+	ProtocolL2TPESP   = "l2tp-esp"
 	ProtocolL2TP      = "l2tp"
 	ProtocolPPTP      = "pptp"
 
@@ -48,6 +49,7 @@ type Main struct {
 	Protocols  []string       // VPN protocols, best first
 	L2TPPort   uint16         // first of L2TPPorts UDP ports, of WireGuard too
 	MTU        int            // of a tunnel device, bytes; 0: what suits the protocol
+	Accept     string         // who may ask for a tunnel: AcceptAsk, AcceptKnown or AcceptNone
 	LogLevel   string         // debug, info, warn or error
 }
 
@@ -64,12 +66,16 @@ type Peer struct {
 	Auto       bool     // connect at start, not only when asked
 	Encryption string   // EncryptionRequired or EncryptionOff
 	Protocols  []string // VPN protocols allowed with it, best first; empty: Main.Protocols
+	// Access is what the peer may reach here: AccessAll or AccessNone alone, or
+	// entries as ParseAccess reads them. Empty: everything.
+	Access []string
 }
 
 // Equal tells whether p and q are the same in everything.
 func (p Peer) Equal(q Peer) bool {
 	return p.Name == q.Name && p.Enabled == q.Enabled && p.Domain == q.Domain && p.Port == q.Port &&
-		p.Key == q.Key && p.Auto == q.Auto && p.Encryption == q.Encryption && slices.Equal(p.Protocols, q.Protocols)
+		p.Key == q.Key && p.Auto == q.Auto && p.Encryption == q.Encryption && slices.Equal(p.Protocols, q.Protocols) &&
+		slices.Equal(p.Access, q.Access)
 }
 
 // Equal tells whether m and n are the same in everything.
@@ -98,8 +104,9 @@ func Defaults() Config {
 		Candidates: Derived,
 		Zone:       "internal",
 		LANDomain:  "lan",
-		Protocols:  []string{ProtocolWireGuard, ProtocolL2TP},
+		Protocols:  []string{ProtocolWireGuard, ProtocolL2TPESP, ProtocolL2TP},
 		L2TPPort:   17010,
+		Accept:     AcceptAsk,
 		LogLevel:   "info",
 	}}
 }

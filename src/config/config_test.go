@@ -280,7 +280,7 @@ func TestShippedFile(t *testing.T) {
 		t.Errorf("shown defaults that aren't: %q", ch)
 	}
 	bob := NewPeer("bob")
-	bob.Domain, bob.Protocols = "bob.example.org", []string{"wireguard"}
+	bob.Domain, bob.Protocols, bob.Access = "bob.example.org", []string{"wireguard"}, []string{AccessAll}
 	bob.Key, _ = parseKey(bobKey)
 	if len(c.Peers) != 1 || !c.Peers[0].Equal(bob) {
 		t.Errorf("peers %+v", c.Peers)
@@ -326,7 +326,7 @@ func TestDiff(t *testing.T) {
 func TestDiffKnowsEveryOption(t *testing.T) {
 	other := map[string]string{"enabled": "1", "domain": "x.example.org", "name": "x", "port": "1", "network": "10.0.0.0/24", "lan_device": "x",
 		"wan_device": "x", "pool": "10.0.0.0/9", "candidates": "sequential", "zone": "x", "lan_domain": "x", "protocol": "pptp", "l2tp_port": "2000",
-		"mtu": "600", "log_level": "warn"}
+		"mtu": "600", "log_level": "warn", "accept": "none"}
 	for _, f := range mainFields {
 		c, ps := decodeText(t, "config htip main\noption name home\noption "+f.name+" "+other[f.name]+"\n")
 		if got := Diff(Defaults(), c).Main; len(ps) > 0 || !slices.Equal(got, []string{f.name}) {

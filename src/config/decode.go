@@ -164,6 +164,8 @@ func mainDefault(name string) string {
 		return fmt.Sprint(d.L2TPPort)
 	case "mtu":
 		return "the protocol's own"
+	case "accept":
+		return d.Accept
 	case "log_level":
 		return d.LogLevel
 	case "pool":

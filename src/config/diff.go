@@ -18,10 +18,10 @@ type PeerChange struct {
 }
 
 // Tunnel tells whether the change concerns the peer's tunnel, or only when it is
-// asked for.
+// asked for and what may pass it.
 func (c PeerChange) Tunnel() bool {
 	old := c.Old
-	old.Auto = c.New.Auto
+	old.Auto, old.Access = c.New.Auto, c.New.Access
 	return !old.Equal(c.New)
 }
 
@@ -82,6 +82,7 @@ func (m Main) changed(n Main) []string {
 		{"protocol", slices.Equal(m.Protocols, n.Protocols)},
 		{"l2tp_port", m.L2TPPort == n.L2TPPort},
 		{"mtu", m.MTU == n.MTU},
+		{"accept", m.Accept == n.Accept},
 		{"log_level", m.LogLevel == n.LogLevel},
 	} {
 		if !x.same {
@@ -95,7 +96,7 @@ func (m Main) changed(n Main) []string {
 // tunnel was made by. The others are of the listener, the names and the log.
 func concernsTunnels(option string) bool {
 	switch option {
-	case "name", "port", "zone", "lan_domain", "log_level":
+	case "name", "port", "accept", "zone", "lan_domain", "log_level":
 		return false
 	}
 	return true

@@ -156,7 +156,7 @@ func prefixes[T any](name string, at func(t *T) *[]netip.Prefix) field[T] {
 	}}
 }
 
-var protocols = []string{ProtocolWireGuard, ProtocolL2TP, ProtocolPPTP}
+var protocols = []string{ProtocolWireGuard, ProtocolL2TPESP, ProtocolL2TP, ProtocolPPTP}
 
 const wantPublicName = "want a name in the public DNS, such as bob.example.org"
 
@@ -176,6 +176,7 @@ var mainFields = fields[Main]{
 	words("protocol", protocols, func(m *Main) *[]string { return &m.Protocols }, nil),
 	number("l2tp_port", 1024, 65536-L2TPPorts, func(m *Main, n uint64) { m.L2TPPort = uint16(n) }, nil),
 	number("mtu", 576, 1462, func(m *Main, n uint64) { m.MTU = int(n) }, nil),
+	choice("accept", []string{AcceptAsk, AcceptKnown, AcceptNone}, func(m *Main) *string { return &m.Accept }, nil),
 	choice("log_level", []string{"debug", "info", "warn", "error"}, func(m *Main) *string { return &m.LogLevel }, nil),
 }
 
@@ -209,6 +210,7 @@ var peerFields = fields[Peer]{
 		func(p Peer) []string { return unless(p.Encryption == EncryptionRequired, p.Encryption) }),
 	words("protocol", protocols, func(p *Peer) *[]string { return &p.Protocols },
 		func(p Peer) []string { return p.Protocols }),
+	{name: "access", list: true, read: readAccess, write: func(p Peer) []string { return p.Access }},
 }
 
 const (

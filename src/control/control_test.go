@@ -308,3 +308,45 @@ func BenchmarkHandshake(b *testing.B) {
 		c.Close()
 	}
 }
+
+// TestStranger: a key that nobody knows gets in where strangers are met, as a
+// stranger, and nowhere else.
+func TestStranger(t *testing.T) {
+	a, b, c := identity(t), identity(t), identity(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	met, accepted := make(chan *Conn, 1), make(chan *Conn, 1)
+	s := &Server{
+		Identity: b, Log: slog.New(slog.DiscardHandler), Known: func([]byte) bool { return false },
+		Stranger: func(key []byte, from netip.Addr) bool { return bytes.Equal(key, a.Public()) && from.IsLoopback() },
+		Met:      func(c *Conn) { met <- c }, Accepted: func(c *Conn) { accepted <- c },
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Serve(ctx, l) }()
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	x, err := Dial(ctx, a, addr, b.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := <-met
+	if !bytes.Equal(m.Key(), a.Public()) {
+		t.Error(m.Key())
+	}
+	x.Close()
+	m.Close()
+	y, err := Dial(ctx, c, addr, b.Public())
+	if err == nil {
+		_, err = y.Receive()
+		y.Close()
+	}
+	if !errors.Is(err, ErrNotKnown) || len(met)+len(accepted) > 0 {
+		t.Error(err, len(met), len(accepted))
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

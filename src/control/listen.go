@@ -30,6 +30,11 @@ type Server struct {
 	Identity *Identity
 	// Known tells whether a key belongs to a peer. Called from many goroutines.
 	Known func(key []byte) bool
+	// Stranger, when set, decides about a key that is not known: true lets the
+	// handshake end, and the connection is handed to Met, which owns it. The
+	// number of those at a time is Met's to limit. Called from many goroutines.
+	Stranger func(key []byte, from netip.Addr) bool
+	Met      func(*Conn)
 	// Accepted is given every connection of a known peer and owns it.
 	Accepted func(*Conn)
 	Log      *slog.Logger
@@ -67,14 +72,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		p := &pending{Conn: raw, host: raw.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), left: maxHandshake}
 		s.enter(p)
 		wg.Go(func() {
-			conn, err := s.handshake(ctx, p)
+			conn, known, err := s.handshake(ctx, p)
 			s.leave(p)
 			if err != nil {
 				raw.Close()
 				s.refused(p.host, err)
 				return
 			}
-			s.Accepted(conn)
+			if known {
+				s.Accepted(conn)
+			} else {
+				s.Met(conn)
+			}
 		})
 	}
 }
@@ -133,14 +142,17 @@ func (s *Server) leave(p *pending) {
 	}
 }
 
-func (s *Server) handshake(ctx context.Context, raw *pending) (*Conn, error) {
+// handshake proves the key of whoever is there; known tells whether it is a
+// peer's.
+func (s *Server) handshake(ctx context.Context, raw *pending) (conn *Conn, known bool, err error) {
 	var key []byte
 	config := s.Identity.config()
 	config.VerifyConnection = func(st tls.ConnectionState) (err error) {
 		if key, err = peerKey(st); err != nil {
 			return err
 		}
-		if !s.Known(key) {
+		known = s.Known(key)
+		if !known && (s.Stranger == nil || !s.Stranger(key, raw.host)) {
 			return fmt.Errorf("unknown key, fingerprint %s", Fingerprint(key))
 		}
 		return nil
@@ -149,10 +161,10 @@ func (s *Server) handshake(ctx context.Context, raw *pending) (*Conn, error) {
 	defer cancel()
 	c := tls.Server(raw, config)
 	if err := c.HandshakeContext(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	raw.left = -1
-	return newConn(c, key), nil
+	return newConn(c, key), known, nil
 }
 
 // refused logs at most one line in ten seconds: strangers must not fill the
