@@ -170,7 +170,7 @@ func TestExhaustiveKnowsEveryField(t *testing.T) {
 		{peer{}, "Peer state role conn talk timer established wants running attempts rounds answered told offers gate theirs nets avoid entry before held replaces reason text"},
 		{Gateway{}, "cfg home peers order out"},
 		{Peer{}, "Name Domain Key Protocols Auto"},
-		{Entry{}, "Peer Domain Protocol TunnelID Role Own Theirs OwnGateway PeerGateway LocalPort PeerPort"},
+		{Entry{}, "Peer Domain Protocol Why TunnelID Role Own Theirs OwnGateway PeerGateway LocalPort PeerPort"},
 		{Message{}, "Type Talk Features Domain Protocols Offers Gateway Initiator Responder TunnelID Port Reason Refused Avoid Text Replaces"},
 	} {
 		var names []string

@@ -9,13 +9,16 @@ import (
 
 // Config is what a gateway is told about itself.
 type Config struct {
-	Key       []byte // our public key: identity, seed of our substitutes, tie-break
-	Domain    string // our public domain name, may be empty
-	Protocols []Protocol
-	Lacks     string // why others are not possible here, for people at both ends; may be empty
-	PortBase  uint16 // first UDP port for VPN programs
-	Ports     uint16 // how many of them
+	Key       []byte     // our public key: identity, seed of our substitutes, tie-break
+	Domain    string     // our public domain name, may be empty
+	Protocols []Protocol // possible here, best first
+	PortBase  uint16     // first UDP port for VPN programs
+	Ports     uint16     // how many of them
 	Random    func() uint64
+
+	// Impossible says why other protocols can't be had here, for people at both
+	// ends.
+	Impossible map[Protocol]string
 
 	// ThreeMessages: as initiator start the VPN client upon our own ACK, where
 	// the other home's server listens already (first embodiment, ¶77-81).

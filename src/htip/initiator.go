@@ -32,6 +32,7 @@ func (g *Gateway) request(p *peer) {
 	g.send(p, &Message{
 		Type: Request, Features: features, Talk: p.talk, Domain: g.cfg.Domain, Protocols: protocols,
 		Offers: p.offers, Gateway: g.home.Gateway, Replaces: p.replaces,
+		Text: g.lacking(p),
 	})
 	g.to(p, Requested, limit)
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
@@ -74,6 +75,7 @@ func (g *Gateway) response(p *peer, m *Message) {
 		Own: m.Initiator, Theirs: theirs,
 		OwnGateway: Inside(p.gate, m.Initiator), PeerGateway: Inside(m.Gateway, theirs),
 	}
+	p.entry.Why = g.why(p, m.Protocol(), protocols, m.Text)
 	g.do(Progress{Peer: p.Name, Step: StepResponse})
 	ack := &Message{Type: Ack, Talk: p.talk, Protocols: m.Protocols, Initiator: m.Initiator, Responder: theirs}
 	if g.cfg.ThreeMessages && m.Features&FeatureThreeMessages != 0 {

@@ -202,7 +202,7 @@ func TestWhatPeopleAreTold(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	_, n = homes(t, "alice", "bob")
-	n["bob"].cfg.Protocols, n["bob"].cfg.Lacks = nil, "l2tp is not possible: xl2tpd is missing"
+	n["bob"].SetProtocols(nil, map[Protocol]string{L2TP: "xl2tpd is missing", WireGuard: "nobody asks"})
 	m := sent(t, n["bob"].Handle("alice", Received{7, requestOf(1, 0)}))
 	if m.Reason != ReasonNoProtocol || !strings.Contains(m.Text, "xl2tpd is missing") {
 		t.Errorf("%+v", m)

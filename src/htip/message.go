@@ -156,7 +156,7 @@ type Message struct {
 	Reason    Reason         // NAK, CLOSE
 	Refused   Type           // NAK: the type of the refused message
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
-	Text      string         // NAK, CLOSE: for people; UTF-8 without control characters, ≤ 255 octets
+	Text      string         // NAK, CLOSE: for people; REQUEST, RESPONSE: what the sender can't do and why; UTF-8 without control characters, ≤ 255 octets
 	Replaces  uint64         // NAK with ReasonStands or ReasonUser: the tunnel or talk that is in the way; REQUEST: the sender knows of it, and wants another one
 }
 

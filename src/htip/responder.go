@@ -138,7 +138,11 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool { return contains(g.protocols(p), x) })
 	if i < 0 {
 		g.tell(p, m, ReasonNoProtocol, "this gateway allows you "+g.possible(p))
-		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s, allowed here: %s", protocolList(m.Protocols), g.possible(p)))
+		theirs := protocolList(m.Protocols)
+		if m.Text != "" {
+			theirs += " and says: " + m.Text
+		}
+		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s; allowed here: %s", theirs, g.possible(p)))
 		return
 	}
 	theirs, err := g.choose(p, m.Offers, nil)
@@ -155,6 +159,7 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 		Peer: p.Name, Domain: p.Domain, Protocol: m.Protocols[i], Role: Responder,
 		Theirs: theirs, PeerGateway: Inside(m.Gateway, theirs),
 	}
+	p.entry.Why = g.why(p, p.entry.Protocol, m.Protocols, m.Text)
 	if p.entry.Domain == "" {
 		p.entry.Domain = m.Domain
 	}
@@ -188,6 +193,7 @@ func (g *Gateway) respond(p *peer) {
 	m := &Message{
 		Type: Response, Talk: p.talk, Domain: g.cfg.Domain, Protocols: []Protocol{p.entry.Protocol},
 		Offers: p.offers, Gateway: g.home.Gateway, Initiator: p.entry.Theirs,
+		Text: g.lacking(p),
 	}
 	if p.running {
 		m.Features, m.TunnelID, m.Port = FeatureThreeMessages, p.entry.TunnelID, p.entry.LocalPort

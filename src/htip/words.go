@@ -54,17 +54,15 @@ func clip(s string) string {
 	return s
 }
 
-// possible lists the protocols for a peer, or says why there are none.
+// possible lists the protocols for a peer, and says why there are no others.
 func (g *Gateway) possible(p *peer) string {
 	ps := g.protocols(p)
 	s := protocolList(ps)
-	if len(ps) == 0 {
-		switch {
-		case len(g.cfg.Protocols) == 0 && g.cfg.Lacks != "":
-			s += "; " + g.cfg.Lacks
-		case len(g.cfg.Protocols) > 0:
-			s += ", because none of those possible (" + protocolList(g.cfg.Protocols) + ") is encrypted or otherwise permitted for this peer"
-		}
+	if len(ps) == 0 && len(g.cfg.Protocols) > 0 {
+		s += ", because none of those possible (" + protocolList(g.cfg.Protocols) + ") is encrypted or otherwise permitted for this peer"
+	}
+	if lacks := g.lacking(p); lacks != "" {
+		s += between + lacks
 	}
 	return s
 }
