@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"htip/src/htip"
 	"htip/src/ubus"
 )
 
@@ -135,6 +136,9 @@ func tunnelText(b *strings.Builder, t ubus.Table, now time.Time) {
 		id, _ := t.GetString("tunnel_id")
 		dev, _ := t.GetString("device")
 		secret := "NOT encrypted"
+		if proto == htip.PPTP.String() {
+			secret = "NOT safe: its encryption is broken"
+		}
 		if enc, _ := t.GetBool("encrypted"); enc {
 			secret = "encrypted"
 		}
@@ -143,6 +147,9 @@ func tunnelText(b *strings.Builder, t ubus.Table, now time.Time) {
 			b.WriteString(", not in the kernel: slow")
 		}
 		b.WriteByte('\n')
+		if why, _ := t.GetString("protocol_reason"); why != "" {
+			fmt.Fprintf(b, "  because        %s\n", why)
+		}
 	}
 	for _, m := range rows(t, "own") {
 		fmt.Fprintf(b, "  our  %-18s %s\n", m[0], known(m, "is known there as"))

@@ -103,7 +103,8 @@ func (d *Daemon) busConnect(r *ubus.Request) (ubus.Table, error) {
 	} else {
 		d.asked[p.Name] = true
 	}
-	d.handle(p.Name, htip.Connect{})
+	name = p.Name
+	d.withCapabilities(p, func() { d.handle(name, htip.Connect{}) })
 	return ubus.Table{ubus.F("peer", p.Name), ubus.F("state", d.stateOf(p.Name).State.String())}, nil
 }
 
@@ -285,7 +286,10 @@ func (d *Daemon) statusTable() ubus.Table {
 	for _, p := range d.problems {
 		problems = append(problems, p.String())
 	}
-	problems = append(problems, d.lacks()...)
+	if lacks := d.lacks(); len(lacks) > 0 {
+		problems = append(append(problems, lacks...), lookedOnce)
+	}
+	problems = append(problems, d.weak()...)
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
 		tunnels = append(tunnels, d.tunnelTable(s))
@@ -323,7 +327,7 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 	t := ubus.Table{ubus.F("peer", s.Peer), ubus.F("domain", s.Domain), ubus.F("state", s.State.String())}
 	if e := &s.Entry; s.State >= htip.Connecting {
 		t = append(t,
-			ubus.F("role", e.Role.String()), ubus.F("protocol", e.Protocol.String()), ubus.F("encrypted", e.Protocol.Encrypted()),
+			ubus.F("role", e.Role.String()), ubus.F("protocol", e.Protocol.String()), ubus.F("encrypted", e.Protocol.Encrypted()), ubus.F("protocol_reason", e.Why),
 			ubus.F("tunnel_id", fmt.Sprintf("%08x", e.TunnelID)), ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)),
 			ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
 		)
@@ -351,7 +355,7 @@ func (d *Daemon) peersTable() ubus.Table {
 	out := ubus.Array{}
 	for _, p := range d.cfg.Peers {
 		var names []string
-		for _, x := range allowed(p) {
+		for _, x := range d.allowed(p) {
 			if slices.Contains(d.protocols(), x) {
 				names = append(names, x.String())
 			}

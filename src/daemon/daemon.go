@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +61,7 @@ type Daemon struct {
 	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
 	guarded  string                     // substitutes that were guarded when last looked at
 	waiters  map[string][]chan error
+	warned   string // of what is not safe
 	zoneName string // never changes while running
 	trim     *time.Timer
 }
@@ -271,7 +271,7 @@ func (d *Daemon) begin() error {
 		d.state = map[string]homeState{}
 	}
 	d.gw = htip.NewGateway(htip.Config{
-		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), Lacks: strings.Join(d.lacks(), "; "), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
+		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
 		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
 	}, d.home)
 	d.setPeers()

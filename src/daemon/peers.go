@@ -17,7 +17,7 @@ import (
 // names. Who has WireGuard is not told to install xl2tpd.
 func (d *Daemon) lacks() (out []string) {
 	better := true
-	for _, name := range d.cfg.Main.Protocols {
+	for _, name := range d.listed() {
 		i := slices.IndexFunc(d.caps, func(c datapath.Capability) bool { return c.Protocol == name })
 		if i < 0 {
 			continue
@@ -41,7 +41,7 @@ func (d *Daemon) lacks() (out []string) {
 // protocols are those that this router can do, in the configured order.
 func (d *Daemon) protocols() []htip.Protocol {
 	var out []htip.Protocol
-	for _, name := range d.cfg.Main.Protocols {
+	for _, name := range d.listed() {
 		i := slices.IndexFunc(d.caps, func(c datapath.Capability) bool { return c.Protocol == name && c.Possible() })
 		if p := htip.ParseProtocol(name); p != 0 && i >= 0 {
 			out = append(out, p)
@@ -73,7 +73,7 @@ func (d *Daemon) setPeers() {
 		keys[string(p.Key[:])] = true
 		d.keys.Store(string(p.Key[:]), p.Name)
 		peers = append(peers, htip.Peer{
-			Name: p.Name, Domain: p.Domain, Key: p.Key[:], Auto: p.Auto || d.wanted(p.Name), Protocols: allowed(p),
+			Name: p.Name, Domain: p.Domain, Key: p.Key[:], Auto: p.Auto || d.wanted(p.Name), Protocols: d.allowed(p),
 		})
 	}
 	d.keys.Range(func(k, _ any) bool {
@@ -82,7 +82,9 @@ func (d *Daemon) setPeers() {
 		}
 		return true
 	})
+	d.gw.SetProtocols(d.protocols(), d.impossible())
 	d.act(d.gw.SetPeers(peers, records))
+	d.warnWeak()
 	for id, c := range d.conns {
 		if name, ok := d.owner(c.Conn); !ok || name != c.peer {
 			d.act([]htip.Action{htip.CloseConn{Conn: id}})
@@ -156,7 +158,7 @@ func (d *Daemon) adopt(ctx context.Context) {
 	w := datapath.Wanted{Known: d.gw.Known()}
 	for name, t := range left {
 		p := d.peer(name)
-		if p == nil || t.Since == 0 || !bytes.Equal(t.Key, p.Key[:]) || !slices.Contains(allowed(*p), t.Entry.Protocol) {
+		if p == nil || t.Since == 0 || !bytes.Equal(t.Key, p.Key[:]) || !slices.Contains(d.allowed(*p), t.Entry.Protocol) {
 			delete(left, name) // another home by now, or no longer allowed
 			continue
 		}

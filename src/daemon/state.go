@@ -139,7 +139,7 @@ func encodeTunnels(ts map[string]*tunnel) ubus.Table {
 		}
 		e := &x.Entry
 		out = append(out, ubus.F(name, ubus.Table{
-			ubus.F("domain", e.Domain), ubus.F("protocol", e.Protocol.String()), ubus.F("id", int64(e.TunnelID)), ubus.F("role", e.Role.String()),
+			ubus.F("domain", e.Domain), ubus.F("protocol", e.Protocol.String()), ubus.F("why", e.Why), ubus.F("id", int64(e.TunnelID)), ubus.F("role", e.Role.String()),
 			ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)), ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
 			ubus.F("port", int64(e.LocalPort)), ubus.F("peer_port", int64(e.PeerPort)), ubus.F("remote", x.Remote.String()),
 			ubus.F("key", control.EncodeKey(x.Key)), ubus.F("secret", base64.StdEncoding.EncodeToString(x.Secret)), ubus.F("mtu", int64(x.MTU)), ubus.F("since", x.Since),
@@ -160,6 +160,7 @@ func decodeTunnels(t ubus.Table) (map[string]*tunnel, error) {
 			Own: r.mappings("own"), Theirs: r.mappings("theirs"), OwnGateway: r.addr("gateway"), PeerGateway: r.addr("peer_gateway"),
 			LocalPort: uint16(r.number("port", 1<<16-1)), PeerPort: uint16(r.number("peer_port", 1<<16-1)),
 		}
+		x.Entry.Why, _ = row.GetString("why")
 		switch r.text("role") {
 		case htip.Initiator.String():
 			x.Entry.Role = htip.Initiator

@@ -71,7 +71,12 @@ func (m *Manager) targetThere(target, module string) bool {
 	if err == nil && slices.Contains(strings.Fields(string(b)), target) {
 		return true
 	}
-	b, err = os.ReadFile(filepath.Join(m.o.Proc, "modules"))
+	return m.moduleThere(module)
+}
+
+// moduleThere looks for a module: loaded, or a file that can be.
+func (m *Manager) moduleThere(module string) bool {
+	b, err := os.ReadFile(filepath.Join(m.o.Proc, "modules"))
 	if err == nil && strings.Contains("\n"+string(b), "\n"+module+" ") {
 		return true
 	}

@@ -11,6 +11,7 @@
 //	manager.go        Apply, the order of things
 //	links.go, watch.go  routes and settings of links that are up, events
 //	driver.go         what a tunnel protocol has to do; l2tp*.go, gate.go: L2TP
+//	pptp*.go          PPTP, by the same pppd
 //	rules.go          the iptables rules, as text, from what is wanted
 //	saved.go          reading iptables-save, comparing, what iptables-restore gets
 //	routes.go         which routes there should be

@@ -43,6 +43,7 @@ type driverState struct {
 	ended   bool      // it will not come up any more by itself
 	since   time.Time // since when the link exists; zero if it does not
 	kernel  bool      // data packets stay in the kernel
+	slow    string    // what makes it faster, if it is not the kernel
 	reason  string    // where it is, or why it is not up, in plain words
 	line    string    // the log line behind reason
 }

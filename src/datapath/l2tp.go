@@ -363,12 +363,25 @@ func (l *l2tp) sweep() error {
 }
 
 func (l *l2tp) state(t Tunnel) (driverState, error) {
-	var s driverState
 	l.children.reap(0)
 	daemons, err := l.daemon(t.Device)
 	if err != nil {
+		return driverState{}, err
+	}
+	s, err := l.observe(t, len(daemons) > 0, "xl2tpd")
+	if err != nil {
 		return s, err
 	}
+	sessions, err := os.ReadFile(filepath.Join(l.proc.proc, "net", "pppol2tp"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, fmt.Errorf("tunnel %s: %w", t.Device, err)
+	}
+	s.kernel, s.slow = inKernel(string(sessions), t.Device), " (install kmod-pppol2tp)"
+	return s, nil
+}
+
+// observe is what log and pppd tell of a tunnel whose program runs or not.
+func (l *l2tp) observe(t Tunnel, running bool, program string) (s driverState, err error) {
 	ppps, err := l.ppp(t.Device)
 	if err != nil {
 		return s, err
@@ -378,22 +391,17 @@ func (l *l2tp) state(t Tunnel) (driverState, error) {
 		return s, fmt.Errorf("tunnel %s: %w", t.Device, err)
 	}
 	book := readLog(text, t.Server)
-	s.running = len(daemons) > 0
+	s.running = running
 	s.ended = !s.running || book.phase == phaseEnded && len(ppps) == 0
 	s.reason, s.line = book.sentence, book.line
 	if !s.running && book.phase != phaseEnded {
-		s.reason = "xl2tpd is gone"
+		s.reason = program + " is gone"
 	}
 	if len(ppps) > 0 {
 		if s.since, err = l.proc.started(ppps[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return s, fmt.Errorf("tunnel %s: %w", t.Device, err)
 		}
 	}
-	sessions, err := os.ReadFile(filepath.Join(l.proc.proc, "net", "pppol2tp"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return s, fmt.Errorf("tunnel %s: %w", t.Device, err)
-	}
-	s.kernel = inKernel(string(sessions), t.Device)
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package datapath
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -90,15 +91,19 @@ func xl2tpdConfig(t Tunnel, dir string) string {
 // Echoes every 2 s while nothing else arrives, four of them lost: a dead peer
 // is noticed after 8 to 12 s, a shorter cut is not.
 func pppOptions(t Tunnel, dir string) string {
-	lines := []string{
+	mtu, auth, compression := t.mtu(), []string{"noauth"}, []string{"noccp"}
+	if t.Protocol == ProtocolPPTP {
+		mtu, auth, compression = mtu+mppePad, pptpAuth(t), []string{"nobsdcomp", "nodeflate", "nopredictor1"}
+	}
+	lines := slices.Concat([]string{
 		"ifname " + t.Device,
 		fmt.Sprintf("%s:%s", t.LocalAddr, t.PeerAddr),
-		fmt.Sprintf("mtu %d", t.mtu()),
-		fmt.Sprintf("mru %d", t.mtu()),
-		"noauth",
+		fmt.Sprintf("mtu %d", mtu),
+		fmt.Sprintf("mru %d", mtu),
+	}, auth, []string{
 		"nodefaultroute",
 		"noipv6",
-		"noccp",
+	}, compression, []string{
 		"novj",
 		"nopcomp",
 		"noaccomp",
@@ -114,7 +119,7 @@ func pppOptions(t Tunnel, dir string) string {
 		// The system's scripts are for dial-up lines. These do not exist.
 		"ip-up-script " + dir + "/no-script",
 		"ip-down-script " + dir + "/no-script",
-	}
+	})
 	if !t.Server {
 		lines = append(lines, "silent")
 	}

@@ -164,7 +164,7 @@ func (m *Manager) status(device string, links []link) (Status, error) {
 		s.In, s.Out, s.MTU = l.Received, l.Sent, l.MTU
 		s.Reason, s.Log = "", ""
 		if !d.kernel {
-			s.Warnings = append(s.Warnings, "packets go through user space, at a fraction of the speed (install kmod-pppol2tp)")
+			s.Warnings = append(s.Warnings, "packets go through user space, at a fraction of the speed"+d.slow)
 		}
 	}
 	return s, nil

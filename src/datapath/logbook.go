@@ -59,6 +59,12 @@ var sayings = []saying{
 	{"recvfrom returned error 111", phaseNone, "the other gateway refuses packets on its L2TP port (nothing listens there)", true},
 	{"udp_xmit failed", phaseNone, "packets to the other gateway can't be sent (is the WAN down?)", true},
 
+	{"Could not open control connection", phaseEnded, "the other gateway does not answer on its PPTP port, TCP 1723 (is a firewall in the way?)", true},
+	{"Couldn't load plugin pptp", phaseEnded, "pppd has no PPTP plugin (install ppp-mod-pptp)", true},
+	{"MPPE required, but kernel has no support", phaseEnded, "this kernel has no MPPE (install kmod-mppe)", true},
+	{"MPPE required", phaseEnded, "the two gateways did not agree on PPTP's encryption", true},
+	{"failed CHAP authentication", phaseEnded, "the other gateway does not know the tunnel's secret", true},
+	{"CHAP authentication failed", phaseEnded, "the other gateway refused our tunnel secret", true},
 	{"Couldn't load plugin", phaseEnded, "pppd has no L2TP plugin (install ppp-mod-pppol2tp)", true},
 	{"unrecognized option", phaseEnded, "this pppd does not know an option that a tunnel needs", true},
 	{"Couldn't rename interface", phaseEnded, "the link's name is still taken by an older tunnel", true},

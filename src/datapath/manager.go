@@ -37,6 +37,7 @@ type Options struct {
 	RunDir string // files of the tunnels; default /var/run/htip
 
 	Xl2tpd, Pppd    string // programs, by name or path
+	Pptp, Pptpd     string
 	IptablesSave    string
 	IptablesRestore string
 	Nft             string // removes tables that iptables-nft left behind; may be absent
@@ -49,6 +50,7 @@ type Options struct {
 	Proc    string // default /proc
 	VarRun  string // where pppd leaves its pid files; default /var/run
 	Plugins string // pattern of pppd's L2TP plugin
+	PPTP    string // of its PPTP plugin
 
 	Log *slog.Logger
 
@@ -80,6 +82,8 @@ func New(o Options) *Manager {
 	def(&o.RunDir, "/var/run/htip")
 	def(&o.Xl2tpd, "xl2tpd")
 	def(&o.Pppd, "pppd")
+	def(&o.Pptp, "pptp")
+	def(&o.Pptpd, "pptpd")
 	def(&o.IptablesSave, "iptables-save")
 	def(&o.IptablesRestore, "iptables-restore")
 	def(&o.Nft, "nft")
@@ -87,6 +91,7 @@ func New(o Options) *Manager {
 	def(&o.Proc, "/proc")
 	def(&o.VarRun, "/var/run")
 	def(&o.Plugins, "/usr/lib/pppd/*/pppol2tp.so")
+	def(&o.PPTP, "/usr/lib/pppd/*/pptp.so")
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -110,6 +115,7 @@ func New(o Options) *Manager {
 			user:    o.UserSpace,
 			gates:   map[string]context.CancelFunc{},
 		}, ProtocolWireGuard: newWireGuard(o.Proc, o.kernel, wg, loaded(wg.present, o.run, o.Modprobe, wgKind))}
+		m.drivers[ProtocolPPTP] = newPPTP(o, m.moduleThere)
 	}
 	return m
 }

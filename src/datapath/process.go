@@ -26,6 +26,11 @@ type processes struct {
 
 // find lists the processes whose command line pleases.
 func (p processes) find(pleases func(argv []string) bool) ([]int, error) {
+	return p.with("cmdline", pleases)
+}
+
+// with lists the processes of which a file with words pleases.
+func (p processes) with(file string, pleases func(words []string) bool) ([]int, error) {
 	dirs, err := os.ReadDir(p.proc)
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -36,7 +41,7 @@ func (p processes) find(pleases func(argv []string) bool) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		if argv := p.argv(pid); len(argv) > 0 && pleases(argv) {
+		if words := p.words(pid, file); len(words) > 0 && pleases(words) {
 			pids = append(pids, pid)
 		}
 	}
@@ -46,8 +51,10 @@ func (p processes) find(pleases func(argv []string) bool) ([]int, error) {
 // argv is the command line of a process, nil if there is none or it is a
 // zombie. It is read by system calls alone: os.ReadFile makes three times as
 // many for each of the hundred processes of a router.
-func (p processes) argv(pid int) []string {
-	fd, err := syscall.Open(p.proc+"/"+strconv.Itoa(pid)+"/cmdline", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+func (p processes) argv(pid int) []string { return p.words(pid, "cmdline") }
+
+func (p processes) words(pid int, file string) []string {
+	fd, err := syscall.Open(p.proc+"/"+strconv.Itoa(pid)+"/"+file, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
@@ -176,8 +183,12 @@ type children struct {
 	pids []int
 }
 
-// start starts a program, its output appended to a new logfile.
-func (c *children) start(path string, args []string, logfile string) (int, error) {
+// start starts a program, its output appended to a new logfile. No env:
+// ours, with messages in English.
+func (c *children) start(path string, args []string, logfile string, env ...string) (int, error) {
+	if len(env) == 0 {
+		env = english()
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
@@ -189,7 +200,7 @@ func (c *children) start(path string, args []string, logfile string) (int, error
 	}
 	defer log.Close()
 	p, err := os.StartProcess(path, append([]string{path}, args...), &os.ProcAttr{
-		Dir: "/", Env: english(), Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
+		Dir: "/", Env: env, Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return 0, err

@@ -116,7 +116,7 @@ func chainsFor(w Wanted) []chain {
 	}
 
 	var chains []chain
-	for _, c := range []chain{guard, knock, input, clamp, in, out} {
+	for _, c := range []chain{guard, knock, pptpKnock(tunnels), input, clamp, in, out} {
 		if len(c.rules) > 0 {
 			chains = append(chains, c)
 		}

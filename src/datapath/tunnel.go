@@ -13,7 +13,16 @@ const DevicePrefix = "htip-"
 // ProtocolL2TP is the protocol of tunnels by xl2tpd and pppd (RFC 2661).
 const ProtocolL2TP = "l2tp"
 
+// ProtocolPPTP is the protocol of tunnels by pptpd and pppd (RFC 2637).
+const ProtocolPPTP = "pptp"
+
 const (
+	// A packet in PPTP costs 44 bytes: IP 20, GRE with both numbers 16, PPP 4,
+	// MPPE 4. As with L2TP there is room for PPPoE.
+	pptpDefaultMTU = 1400
+	pptpMaxMTU     = 1456
+	mppePad        = 4 // pppd takes them off what LCP agreed on
+
 	// DefaultMTU of an L2TP tunnel in bytes. L2TP over UDP costs 38 bytes, the
 	// rest leaves room for PPPoE at the WAN and for ESP.
 	DefaultMTU = 1410
@@ -43,7 +52,7 @@ func (m Mapping) NAT() bool { return m.Network != m.Substitute }
 type Tunnel struct {
 	Name     string // the peer's name, for messages only
 	Device   string // the link's name, "htip-" and at most ten characters
-	Protocol string // [ProtocolL2TP] or [ProtocolWireGuard]
+	Protocol string // [ProtocolL2TP], [ProtocolWireGuard] or [ProtocolPPTP]
 
 	Server    bool           // the responder (LNS) or the initiator (LAC)
 	LocalPort uint16         // own UDP port; a client may leave it 0
@@ -72,8 +81,11 @@ func (t Tunnel) listening() bool {
 
 func (t Tunnel) mtu() int {
 	usual, most := DefaultMTU, MaxMTU
-	if t.Protocol == ProtocolWireGuard {
+	switch t.Protocol {
+	case ProtocolWireGuard:
 		usual, most = wgDefaultMTU, wgMaxMTU
+	case ProtocolPPTP:
+		usual, most = pptpDefaultMTU, pptpMaxMTU
 	}
 	if t.MTU == 0 {
 		return usual
@@ -217,6 +229,8 @@ func (w Wanted) check() (Wanted, map[string]error) {
 				err = errors.Join(err, fmt.Errorf("device %s is wanted twice", t.Device))
 			case t.LocalPort != 0 && o.LocalPort == t.LocalPort:
 				err = errors.Join(err, fmt.Errorf("port %d belongs to %s", t.LocalPort, o.Device))
+			case t.pptpServer() && o.pptpServer():
+				err = errors.Join(err, fmt.Errorf("only one home at a time can call here by PPTP, and %s does", o.Name))
 			}
 			for _, p := range t.Peer {
 				for _, q := range o.Peer {

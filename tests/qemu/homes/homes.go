@@ -23,6 +23,7 @@ type Spec struct {
 	Name     string // "bob": its public name is bob.example.org, and so its friends call it
 	LAN      lab.LAN
 	Main     string   // further lines of its main section
+	Peers    string   // of each peer's section
 	L2TP     bool     // L2TP only, and not encrypted, instead of what is the default
 	Flags    []string // further flags of its daemon
 	MemoryMB int
@@ -154,6 +155,7 @@ func (h *Home) Config(all ...*Home) string {
 		if h.L2TP {
 			s += "\toption encryption 'off'\n"
 		}
+		s += h.Peers
 		s += "\n"
 	}
 	return s
@@ -243,6 +245,7 @@ func (h *Home) Connect(ctx context.Context, peer string) (string, error) {
 type Tunnel struct {
 	Peer, Domain, State, Role, Protocol, Device, Reason, Error string
 	TunnelID                                                   string `json:"tunnel_id"`
+	ProtocolReason                                             string `json:"protocol_reason"`
 	Gateway                                                    string
 	PeerGateway                                                string `json:"peer_gateway"`
 	Kernel, Encrypted                                          bool

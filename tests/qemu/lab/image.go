@@ -25,7 +25,7 @@ var imageFiles = []string{
 	"bin/busybox", "bin/dash", "bin/ip", "bin/kmod", "bin/ping", "bin/ss", "sbin/bridge", "sbin/tc",
 	"usr/bin/dash", "usr/bin/iperf3", "usr/bin/strace", "usr/bin/tcpdump", "usr/bin/wg",
 	"usr/sbin/conntrack", "usr/sbin/dnsmasq", "usr/sbin/ethtool", "sbin/ethtool", "usr/sbin/nft",
-	"usr/sbin/pppd", "usr/sbin/pptp", "usr/sbin/tcpdump", "usr/sbin/xl2tpd", "usr/sbin/xl2tpd-control",
+	"usr/sbin/pppd", "usr/sbin/pptp", "usr/sbin/pptpctrl", "usr/sbin/pptpd", "usr/sbin/tcpdump", "usr/sbin/xl2tpd", "usr/sbin/xl2tpd-control",
 	"usr/sbin/xtables-nft-multi",
 	"usr/lib/pppd/*/pppol2tp.so", "usr/lib/pppd/*/openl2tp.so", "usr/lib/pppd/*/pptp.so",
 	"usr/lib/*/xtables/lib*.so", "etc/protocols", "etc/services", "etc/ethertypes",
@@ -117,7 +117,7 @@ func buildImage(ctx context.Context, arch Arch) (image, error) {
 		err = b.write(img)
 	}
 	if err == nil {
-		err = os.WriteFile(stamp, []byte(want), 0o644)
+		err = replaceFile(stamp, []byte(want))
 	}
 	if err != nil {
 		return image{}, fmt.Errorf("base image of %s: %w", arch.Debian, err)
