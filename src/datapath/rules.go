@@ -51,8 +51,10 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //   - raw PREROUTING of UDP: a tunnel's port hears its peer only. xl2tpd keeps
 //     state for whoever knocks, and logs what he says. WireGuard does neither,
 //     and its peer may come from any address, through NAT for example.
-//   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy and an
-//     echo, nothing else, whatever zone somebody puts our devices into.
+//   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy, an
+//     echo and what its Access names, nothing else, whatever zone somebody puts our devices into.
+//   - mangle FORWARD and POSTROUTING, for tunnels with limited Access only: see accessRules. Here the destination is the
+//     host's real address already.
 //
 // In our chains a DROP is final, while no ACCEPT of ours can override the
 // firewall.
@@ -63,12 +65,19 @@ func chainsFor(w Wanted) []chain {
 	guard := chain{table: "raw", hook: "PREROUTING", match: "-i " + anyDevice}
 	knock := chain{table: "raw", hook: "PREROUTING", what: "VPN-"}
 	input := chain{table: "mangle", hook: "INPUT", match: "-i " + anyDevice}
+	access := chain{table: "mangle", hook: "FORWARD", what: "ACCESS-", match: "-i " + anyDevice}
+	middle := chain{table: "mangle", hook: "POSTROUTING", match: "-o " + anyDevice}
 	clamp := chain{table: "mangle", hook: "FORWARD", match: synMatch}
 	in := chain{table: "nat", hook: "PREROUTING", match: "-i " + anyDevice}
 	out := chain{table: "nat", hook: "POSTROUTING", match: "-o " + anyDevice}
 
+	var services []string                 // of this router
 	low, high := uint16(65535), uint16(0) // ports of our VPN programs
 	for _, t := range tunnels {
+		forward, router, leaving := accessRules(&t)
+		access.rules = append(access.rules, forward...)
+		middle.rules = append(middle.rules, leaving...)
+		services = append(services, router...)
 		own := slices.Clone(t.Own)
 		sort.Slice(own, func(i, j int) bool { return comparePrefixes(own[i].Network, own[j].Network) < 0 })
 		peer := slices.Clone(t.Peer)
@@ -102,12 +111,13 @@ func chainsFor(w Wanted) []chain {
 	}
 	if len(tunnels) > 0 {
 		input.rules = []string{
-			"-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+			ofOurs,
+			ofErrors,
 			fmt.Sprintf("-p udp -m udp --dport %d -j RETURN", NamesPort),
 			fmt.Sprintf("-p tcp -m tcp --dport %d -j RETURN", NamesPort),
 			"-p icmp -m icmp --icmp-type 8 -j RETURN",
-			"-j DROP",
 		}
+		input.rules = append(append(input.rules, services...), "-j DROP")
 		clamp.rules = []string{
 			// The kernel wants the match for SYN in the very rule.
 			"-i " + anyDevice + " " + synMatch + " -j TCPMSS --clamp-mss-to-pmtu",
@@ -116,7 +126,7 @@ func chainsFor(w Wanted) []chain {
 	}
 
 	var chains []chain
-	for _, c := range []chain{guard, knock, input, clamp, in, out} {
+	for _, c := range []chain{guard, knock, input, access, clamp, middle, in, out} {
 		if len(c.rules) > 0 {
 			chains = append(chains, c)
 		}

@@ -55,6 +55,8 @@ type Tunnel struct {
 	Own  []Mapping      // own networks and how the peer knows them: A → A'
 	Peer []netip.Prefix // by which the peer's networks are known here: B'
 
+	Access Access // what the peer may reach here
+
 	// A server without addresses and networks only listens: calls are accepted
 	// and wait until a later Apply gives the tunnel the rest (¶94: the server
 	// listens before the substitutes are agreed on).
@@ -149,6 +151,9 @@ func (t Tunnel) check() error {
 	}
 	if n := len(t.Secret); n < least || n > most {
 		bad("secret of %d bytes: want %d to %d", n, least, most)
+	}
+	if err := t.Access.check(); err != nil {
+		errs = append(errs, err)
 	}
 	if t.listening() {
 		return errors.Join(errs...)
