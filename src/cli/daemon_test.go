@@ -379,6 +379,7 @@ func TestErrorsAreSentences(t *testing.T) {
 	a.must("disconnect", "bob")
 
 	// Bob forgets us.
+	b.extra = "\toption accept 'known'\n"
 	b.configure(b, c)
 	b.reload <- os.Interrupt
 	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.log.String(), "taken over") && time.Now().Before(deadline); {

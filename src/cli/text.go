@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"htip/src/htip"
 	"htip/src/ubus"
 )
 
@@ -78,6 +79,9 @@ func stepText(t ubus.Table, named bool) string {
 	}
 	if text == "" {
 		text = words[1]
+	}
+	if reason, _ := t.GetString("reason"); reason == htip.ReasonApproval.String() {
+		words[0], text = "approval", "waiting for the other home's approval"
 	}
 	if step == "connecting" && text == "" {
 		return "" // what it does comes at once as a step of its own

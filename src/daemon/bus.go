@@ -26,14 +26,14 @@ const ProgressNotification = "progress"
 // object is what others can call; docs/user-guide.md describes it for its users.
 func (d *Daemon) object() *ubus.Object {
 	peer := []ubus.Arg{{Name: "peer", Type: ubus.TypeString}}
-	return &ubus.Object{Name: ObjectName, Methods: []ubus.Method{
+	return &ubus.Object{Name: ObjectName, Methods: append([]ubus.Method{
 		{Name: "status", Handler: d.busStatus},
 		{Name: "peers", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.peersTable(), nil })},
 		{Name: "key", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.keyTable(), nil })},
 		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
 		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
 		{Name: "hosts", Args: peer, Handler: d.busHosts},
-	}}
+	}, d.trustMethods()...)}
 }
 
 // inLoop serves a call where the state is.

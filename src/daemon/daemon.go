@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"htip/src/config"
@@ -39,7 +40,9 @@ type Daemon struct {
 	ctx    context.Context
 	tasks  sync.WaitGroup
 
-	keys sync.Map // public keys of peers as strings → peer's name, for the listener
+	keys  sync.Map    // public keys of peers as strings → peer's name, for the listener
+	open  atomic.Bool // strangers get through a handshake
+	lobby lobby
 
 	// ---- owned by the loop
 	cfg      config.Config
@@ -64,6 +67,12 @@ type Daemon struct {
 	waiters  map[string][]chan error
 	zoneName string // never changes while running
 	trim     *time.Timer
+
+	requests    htip.Requests
+	requestTold time.Time // when one was last notified
+	invites     htip.Invites
+	guesses     htip.Guesses
+	restart     bool // a change of our own can't be taken over while running
 }
 
 // Run is the daemon from start to stop. It returns when ctx is done, with
@@ -153,7 +162,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	server := &control.Server{Identity: d.id, Log: d.log, Accepted: d.accepted, Known: func(key []byte) bool {
 		_, ok := d.keys.Load(string(key))
 		return ok
-	}}
+	}, Stranger: func(key []byte, _ netip.Addr) bool { return d.letIn(key) }, Met: d.met}
 	d.task("control channel", cancel, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	d.task("names proxy", cancel, d.names.Run)
 	d.task("ubus", cancel, d.bus.Run)
@@ -174,7 +183,10 @@ loop:
 	for {
 		select {
 		case f := <-d.events:
-			f()
+			if f(); d.restart {
+				result = ErrRestart
+				break loop
+			}
 		case <-reload:
 			if d.reload() {
 				result = ErrRestart
@@ -274,6 +286,7 @@ func (d *Daemon) begin() error {
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), Lacks: strings.Join(d.lacks(), "; "), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
 		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
 	}, d.home)
+	d.loadStrangers()
 	d.setPeers()
 	d.adopt(ctx)
 	return nil

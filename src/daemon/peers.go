@@ -111,6 +111,7 @@ func (d *Daemon) setPeers() {
 	}
 	d.setNames()
 	d.setDropIn()
+	d.settle()
 }
 
 // wanted tells whether somebody here asked for the tunnel to this very home.

@@ -34,6 +34,7 @@ type homeState struct {
 	Record htip.Record // substitutes of the last tunnel
 	Wanted bool        // somebody here asked for the tunnel: it comes back after a reboot
 	Ended  bool        // somebody here ended it: after a reboot, too, no name brings it up
+	Invite []byte      // the secret of an invite that we have from it, until the tunnel is up
 }
 
 // tunnel is a line of the connection table with what its VPN programs need.
@@ -102,9 +103,13 @@ func encodeState(homes map[string]homeState) ubus.Table {
 	var t ubus.Table
 	for _, name := range sorted(homes) {
 		h := homes[name]
-		t = append(t, ubus.F(name, ubus.Table{
+		row := ubus.Table{
 			ubus.F("key", control.EncodeKey(h.Key)), ubus.F("own", mappings(h.Record.Own)), ubus.F("theirs", mappings(h.Record.Theirs)), ubus.F("wanted", h.Wanted), ubus.F("ended", h.Ended),
-		}))
+		}
+		if len(h.Invite) > 0 {
+			row = append(row, ubus.F("invite", base64.StdEncoding.EncodeToString(h.Invite)))
+		}
+		t = append(t, ubus.F(name, row))
 	}
 	return t
 }
@@ -118,6 +123,9 @@ func decodeState(t ubus.Table) (map[string]homeState, error) {
 		h := homeState{Key: r.bytes("key"), Record: htip.Record{Own: r.mappings("own"), Theirs: r.mappings("theirs")}}
 		h.Wanted, _ = row.GetBool("wanted")
 		h.Ended, _ = row.GetBool("ended")
+		if _, ok := row.Get("invite"); ok {
+			h.Invite = r.bytes("invite")
+		}
 		if len(h.Key) != control.KeySize {
 			r.fail("key", "no public key")
 		}

@@ -211,8 +211,10 @@ const (
 	// MaxBusy is how often a busy peer is asked again.
 	MaxBusy = 5
 	// MaxApproval is how often a peer is asked again whose people have not
-	// decided yet: for about an hour.
-	MaxApproval = 60
+	// decided yet: for about an hour. Where somebody here waits for it
+	// (Peer.Auto), it is asked after that once in an ApprovalPause.
+	MaxApproval   = 60
+	ApprovalPause = 10 * time.Minute
 )
 
 var pauses = [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}

@@ -168,10 +168,10 @@ func TestExhaustiveKnowsEveryField(t *testing.T) {
 		want string
 	}{
 		{peer{}, "Peer state role conn talk timer established wants running attempts rounds answered told offers gate theirs nets avoid entry before held replaces reason text"},
-		{Gateway{}, "cfg home peers order out"},
+		{Gateway{}, "cfg home peers order out deaf"},
 		{Peer{}, "Name Domain Key Protocols Auto"},
 		{Entry{}, "Peer Domain Protocol TunnelID Role Own Theirs OwnGateway PeerGateway LocalPort PeerPort"},
-		{Message{}, "Type Talk Features Domain Protocols Offers Gateway Initiator Responder TunnelID Port Reason Refused Avoid Text Replaces"},
+		{Message{}, "Type Talk Features Domain Protocols Offers Gateway Initiator Responder TunnelID Port Reason Refused Avoid Text Replaces Invite"},
 	} {
 		var names []string
 		rt := reflect.TypeOf(c.of)

@@ -133,7 +133,7 @@ func (p *puppet) message(peer string, kind Type) *Message {
 			m.Initiator = p.pick(q.Offers)
 		}
 	case Nak:
-		m.Refused, m.Reason, m.Replaces = Type(1+p.s.of(5)), Reason(1+p.s.of(21)), uint64(p.s.next())
+		m.Refused, m.Reason, m.Replaces = Type(1+p.s.of(5)), Reason(1+p.s.of(24)), uint64(p.s.next())
 		if p.s.of(2) == 0 {
 			m.Reason = ReasonClash
 		}

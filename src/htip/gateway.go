@@ -42,6 +42,8 @@ type Gateway struct {
 	peers map[string]*peer
 	order []string // names, as configured
 	out   []Action
+
+	deaf bool // no REQUEST is taken
 }
 
 // NewGateway makes a gateway without peers.
@@ -131,6 +133,10 @@ func (g *Gateway) SetAuto(name string, auto bool) {
 		p.Auto = auto
 	}
 }
+
+// SetDeaf says that nobody's REQUEST is taken: tunnels are asked for from here
+// only. What stands already stays.
+func (g *Gateway) SetDeaf(deaf bool) { g.deaf = deaf }
 
 // SetHome takes what changed of our own addresses. Tunnels whose agreement no
 // longer fits are negotiated anew, the others stay as they are; a talk under way

@@ -109,6 +109,10 @@ const (
 	ReasonUnauthorized Reason = 18 // never on the wire: the peer's key is not the expected one
 	ReasonStands       Reason = 19 // a tunnel or a talk with the sender of the REQUEST stands; Replaces names it
 	ReasonAddresses    Reason = 20 // the sender's own addresses have changed
+
+	ReasonInvite        Reason = 21 // the invite is not known here, or its proof is wrong
+	ReasonInviteExpired Reason = 22 // the invite is too old
+	ReasonInviteUsed    Reason = 23 // the invite has been used or cancelled
 )
 
 var reasonNames = [...]string{
@@ -119,6 +123,7 @@ var reasonNames = [...]string{
 	ReasonShutdown: "gateway is shutting down", ReasonSuperseded: "replaced by a newer tunnel",
 	ReasonUnreachable: "peer can't be reached", ReasonLink: "VPN tunnel does not work", ReasonUnauthorized: "wrong key",
 	ReasonStands: "a tunnel stands already", ReasonAddresses: "addresses have changed",
+	ReasonInvite: "invite not valid", ReasonInviteExpired: "invite expired", ReasonInviteUsed: "invite used up",
 }
 
 func (r Reason) String() string {
@@ -135,8 +140,11 @@ func (r Reason) Permanent() bool {
 	case ReasonNoProtocol, ReasonVersion, ReasonRefused, ReasonLoop, ReasonExhausted, ReasonClash, ReasonMalformed, ReasonUser, ReasonUnauthorized, ReasonSuperseded:
 		return true
 	}
-	return false
+	return r.Invite()
 }
+
+// Invite tells whether the reason is about an invite.
+func (r Reason) Invite() bool { return r >= ReasonInvite && r <= ReasonInviteUsed }
 
 // Message is one HTIP message. Which fields count depends on Type; [Decode]
 // and [Message.Encode] refuse a message that lacks one its type needs.
@@ -158,6 +166,7 @@ type Message struct {
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
 	Text      string         // NAK, CLOSE: for people; UTF-8 without control characters, ≤ 255 octets
 	Replaces  uint64         // NAK with ReasonStands or ReasonUser: the tunnel or talk that is in the way; REQUEST: the sender knows of it, and wants another one
+	Invite    Proof          // REQUEST: the sender holds an invite; zero: none
 }
 
 // Protocol is the chosen VPN protocol of a RESPONSE, ACK or READY.

@@ -24,7 +24,8 @@ const (
 	paramAvoid     = 12
 	paramText      = 13
 	paramReplaces  = 14
-	paramLast      = paramReplaces
+	paramInvite    = 15
+	paramLast      = paramInvite
 )
 
 const prefixSize = 5 // octets: length in bits, then the address
@@ -85,6 +86,9 @@ func (m *Message) Encode() ([]byte, error) {
 	}
 	if m.Replaces != 0 {
 		w.bytes(paramReplaces, binary.BigEndian.AppendUint64(nil, m.Replaces))
+	}
+	if m.Invite != (Proof{}) {
+		w.bytes(paramInvite, append(m.Invite.ID[:], m.Invite.MAC[:]...))
 	}
 	if len(w.b) > MaxMessage {
 		return nil, &MalformedError{m.Type, fmt.Sprintf("%d octets, at most %d", len(w.b), MaxMessage)}
@@ -251,6 +255,11 @@ func (m *Message) setParam(param uint16, v []byte) (err error) {
 	case paramReplaces:
 		if want(8) {
 			m.Replaces = binary.BigEndian.Uint64(v)
+		}
+	case paramInvite:
+		if want(len(m.Invite.ID) + len(m.Invite.MAC)) {
+			copy(m.Invite.ID[:], v)
+			copy(m.Invite.MAC[:], v[len(m.Invite.ID):])
 		}
 	}
 	return err

@@ -73,6 +73,8 @@ func (g *Gateway) admit(p *peer, c ConnID, m *Message) bool {
 	switch stake := p.stake(); {
 	case c == p.conn:
 		return p.role == Responder && m.Talk != p.talk // on a connection that we opened only we ask
+	case g.deaf:
+		n.Reason, n.Text = ReasonRefused, "it takes no requests; only from there can this tunnel be asked for"
 	case g.ourselves(p):
 		n.Reason, n.Text = ReasonLoop, "this gateway has the same key"
 	case p.held != 0 && m.Replaces != p.held:

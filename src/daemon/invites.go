@@ -1,0 +1,233 @@
+package daemon
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"htip/src/config"
+	"htip/src/control"
+	"htip/src/htip"
+	"htip/src/ubus"
+)
+
+const (
+	inviteLabel   = "invite" // of the TLS exporter
+	inviteDefault = 24 * time.Hour
+)
+
+// invited takes a REQUEST with the proof of an invite. Three writes, each on
+// flash before the next: the invite is this home's, the home is a peer, the
+// invite is used up. After a power cut in between no other home can use the
+// invite, and this one comes again and goes on.
+func (d *Daemon) invited(c *control.Conn, m *htip.Message) {
+	now, from, key := time.Now(), c.Remote().Addr(), c.Key()
+	if !d.guesses.Allowed(from, now) {
+		d.turn(c, m, htip.ReasonBusy, "too many wrong invites from your network; wait ten minutes")
+		return
+	}
+	exporter, err := c.Export(inviteLabel, nil, htip.ExporterSize)
+	if err != nil {
+		d.turn(c, m, htip.ReasonServer, "the invite can't be checked")
+		return
+	}
+	i, r, text := d.invites.Judge(now, m.Invite, exporter, key)
+	if i == nil {
+		if r == htip.ReasonInvite {
+			d.guesses.Wrong(from, now)
+		}
+		d.turn(c, m, r, text)
+		return
+	}
+	unsaved := func(err error) {
+		d.log.Error("pairing by invite failed", "invite", i.Number, "err", err)
+		d.turn(c, m, htip.ReasonServer, "the other home could not store the pairing; its log says why")
+	}
+	before := *i
+	i.Claim(key)
+	if err := d.saveStrangers(); err != nil {
+		*i = before
+		unsaved(err)
+		return
+	}
+	p := config.NewPeer("")
+	p.Key, p.Access = config.Key(key), i.Access
+	cfg, _, err := config.Load(d.opt.Config)
+	if _, taken := cfg.Peer(i.Name); err == nil && i.Name != "" && !taken {
+		p.Name = i.Name
+	}
+	name, _, err := d.addPeer(p, m.Domain) // its reload settles the invite
+	if err != nil {
+		unsaved(err)
+		return
+	}
+	if d.requests.Pardon(key) {
+		d.settleRejected()
+	}
+	d.log.Info("paired by invite", "invite", before.Number, "peer", name, "fingerprint", control.Fingerprint(key))
+	if d.peer(name) == nil { // starting afresh; it comes again
+		c.Close()
+		return
+	}
+	d.goOn(name, c, m)
+	d.confirm(name, m.Domain)
+}
+
+// showInvite puts the proof of a peer's invite into a REQUEST to it.
+func (d *Daemon) showInvite(c conn, m *htip.Message) error {
+	secret := d.known(c.peer).Invite
+	if len(secret) != htip.SecretSize {
+		return nil
+	}
+	exporter, err := c.Export(inviteLabel, nil, htip.ExporterSize)
+	if err != nil {
+		return fmt.Errorf("proving the invite: %w", err)
+	}
+	m.Invite = htip.Secret(secret).Prove(exporter, d.id.Public())
+	return nil
+}
+
+func (d *Daemon) busInvite(r *ubus.Request) (ubus.Table, error) {
+	name, _ := r.Args.GetString("name")
+	access, _ := r.Args.GetStrings("access")
+	seconds, ok := r.Args.GetInt("expires")
+	if !ok {
+		seconds = int64(inviteDefault / time.Second)
+	}
+	s, number, expires, err := d.invite(name, access, seconds)
+	if err != nil {
+		return sorry(err), nil
+	}
+	return ubus.Table{
+		ubus.F("number", int64(number)), ubus.F("invite", s), ubus.F("expires", expires), ubus.F("fingerprint", control.Fingerprint(d.id.Public())),
+	}, nil
+}
+
+func sorry(err error) ubus.Table { return ubus.Table{ubus.F("error", err.Error())} }
+
+// invite issues an invite that is good for so many seconds.
+func (d *Daemon) invite(name string, access []string, seconds int64) (s string, number int, expires int64, err error) {
+	main, now := &d.cfg.Main, time.Now()
+	switch {
+	case main.Accept == config.AcceptNone:
+		return "", 0, 0, errors.New("this home takes no requests: set option accept 'ask' or 'known' first")
+	case main.Domain == "":
+		return "", 0, 0, errors.New("this home has no public name by which the other one could find it: set option domain first")
+	}
+	if err := config.CheckAccess(access); err != nil {
+		return "", 0, 0, err
+	}
+	if name != "" {
+		if name, err = d.newName(d.cfg, name); err != nil {
+			return "", 0, 0, err
+		}
+	}
+	seconds = max(0, min(seconds, 1<<31))
+	v := htip.Invite{Domain: main.Domain, Port: main.Port, Key: d.id.Public(), Expires: now.Unix() + seconds}
+	rand.Read(v.Secret[:])
+	if s, err = v.Encode(); err != nil {
+		return "", 0, 0, err
+	}
+	old := d.invites
+	if number, err = d.invites.Add(now, htip.Issued{ID: v.Secret.ID(), Key: v.Secret.Key(), Name: name, Access: access, Expires: v.Expires}); err != nil {
+		return "", 0, 0, err
+	}
+	if err := d.saveStrangers(); err != nil {
+		d.invites = old
+		return "", 0, 0, fmt.Errorf("the invite can't be stored: %w", err)
+	}
+	d.setOpen()
+	d.log.Info("invite issued", "invite", number, "expires", v.Expires)
+	return s, number, v.Expires, nil
+}
+
+func (d *Daemon) busInvites(*ubus.Request) (ubus.Table, error) {
+	now, list := time.Now(), ubus.Array{}
+	for k := range d.invites {
+		i := &d.invites[k]
+		state := i.State.String()
+		if i.State == htip.InviteOpen && !i.Open(now) {
+			state = "expired"
+		}
+		t := ubus.Table{ubus.F("number", int64(i.Number)), ubus.F("state", state), ubus.F("name", i.Name), ubus.F("access", list1(i.Access)),
+			ubus.F("expires", i.Expires), ubus.F("expires_in", i.Expires-now.Unix())}
+		if len(i.By) > 0 {
+			t = append(t, ubus.F("by", control.Fingerprint(i.By)))
+		}
+		list = append(list, t)
+	}
+	return ubus.Table{ubus.F("invites", list)}, nil
+}
+
+// list1 is a list that is never null.
+func list1(s []string) []string { return append([]string{}, s...) }
+
+func (d *Daemon) busCancelInvite(r *ubus.Request) (ubus.Table, error) {
+	n, ok := r.Args.GetInt("number")
+	if !ok {
+		return nil, ubus.ErrInvalidArgument
+	}
+	if !d.invites.Cancel(int(n)) {
+		return sorry(fmt.Errorf("there is no invite %d that can be cancelled: htip invites lists them", n)), nil
+	}
+	if err := d.saveStrangers(); err != nil {
+		return sorry(fmt.Errorf("not stored, so it will be good again after a restart: %w", err)), nil
+	}
+	d.setOpen()
+	return ubus.Table{ubus.F("number", n)}, nil
+}
+
+// encodeStrangers and decodeStrangers turn invites and rejected keys into a
+// table and back. A damaged line is left out.
+func encodeStrangers(invites htip.Invites, rejected [][]byte) ubus.Table {
+	list, keys := ubus.Array{}, ubus.Array{}
+	for _, i := range invites {
+		list = append(list, ubus.Table{
+			ubus.F("number", int64(i.Number)), ubus.F("id", base64.StdEncoding.EncodeToString(i.ID[:])), ubus.F("key", base64.StdEncoding.EncodeToString(i.Key[:])),
+			ubus.F("name", i.Name), ubus.F("access", list1(i.Access)), ubus.F("expires", i.Expires), ubus.F("state", i.State.String()),
+			ubus.F("by", base64.StdEncoding.EncodeToString(i.By)),
+		})
+	}
+	for _, k := range rejected {
+		keys = append(keys, control.EncodeKey(k))
+	}
+	return ubus.Table{ubus.F("invites", list), ubus.F("rejected", keys)}
+}
+
+func decodeStrangers(t ubus.Table) (invites htip.Invites, rejected [][]byte, err error) {
+	var errs []error
+	list, _ := t.GetArray("invites")
+	for _, x := range list {
+		row, _ := x.(ubus.Table)
+		r := reader{t: row}
+		i := htip.Issued{Number: int(r.number("number", 1<<30)), Name: r.text("name"), Expires: r.number("expires", 1<<40), By: r.bytes("by")}
+		id, key := r.bytes("id"), r.bytes("key")
+		state, ok := htip.ParseInviteState(r.text("state"))
+		access, ok2 := row.GetStrings("access")
+		switch {
+		case len(id) != len(i.ID) || len(key) != len(i.Key):
+			r.fail("id", "no ID and key of an invite")
+		case !ok || !ok2 || config.CheckAccess(access) != nil:
+			r.fail("state", "no state or access of an invite")
+		case len(i.By) != 0 && len(i.By) != control.KeySize:
+			r.fail("by", "no public key")
+		}
+		if r.err != nil {
+			errs = append(errs, fmt.Errorf("invite %d: %w", i.Number, r.err))
+			continue
+		}
+		i.ID, i.Key, i.State, i.Access = htip.InviteID(id), htip.ProofKey(key), state, access
+		invites = append(invites, i)
+	}
+	keys, _ := t.GetStrings("rejected")
+	for _, s := range keys {
+		if k, err := base64.StdEncoding.DecodeString(s); err == nil && len(k) == control.KeySize {
+			rejected = append(rejected, k)
+		} else {
+			errs = append(errs, fmt.Errorf("rejected key %q: no public key", s))
+		}
+	}
+	return invites, rejected, errors.Join(errs...)
+}
