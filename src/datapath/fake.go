@@ -18,6 +18,7 @@ type Fake struct {
 	wanted  Wanted
 	status  map[string]Status
 	watches []chan Event
+	refused map[string]Refused
 
 	// ApplyFunc, if set, is asked by Apply after the wanted state is recorded.
 	ApplyFunc func(Wanted) (Report, error)
@@ -153,6 +154,20 @@ func (f *Fake) SetStatus(s Status) {
 		f.status = map[string]Status{}
 	}
 	f.status[s.Device] = s
+}
+
+// SetRefusals changes what Refusals answers.
+func (f *Fake) SetRefusals(r map[string]Refused) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refused = r
+}
+
+// Refusals answers what SetRefusals said.
+func (f *Fake) Refusals(context.Context) (map[string]Refused, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused, nil
 }
 
 // CleanUp forgets everything.

@@ -22,6 +22,8 @@ type Datapath interface {
 	Apply(context.Context, Wanted) (Report, error)
 	// Watch reports links that come and go until the context ends.
 	Watch(context.Context, func(Event)) error
+	// Refusals counts packets of peers that were dropped, by device.
+	Refusals(context.Context) (map[string]Refused, error)
 	// Status looks at one tunnel; os.ErrNotExist if there is none.
 	Status(device string) (Status, error)
 	// CleanUp removes everything that was ever ours.
@@ -68,6 +70,7 @@ type Manager struct {
 	mu      sync.Mutex
 	wanted  Wanted // the valid part of the last Apply
 	applied bool   // before that nothing is known of what is wanted
+	counts  refusals
 }
 
 // New makes a manager. Nothing is changed before the first call.

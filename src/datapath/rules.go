@@ -71,13 +71,14 @@ func chainsFor(w Wanted) []chain {
 	in := chain{table: "nat", hook: "PREROUTING", match: "-i " + anyDevice}
 	out := chain{table: "nat", hook: "POSTROUTING", match: "-o " + anyDevice}
 
-	var services []string                 // of this router
+	var services, refuse []string         // of this router
 	low, high := uint16(65535), uint16(0) // ports of our VPN programs
 	for _, t := range tunnels {
 		forward, router, leaving := accessRules(&t)
 		access.rules = append(access.rules, forward...)
 		middle.rules = append(middle.rules, leaving...)
 		services = append(services, router...)
+		refuse = append(refuse, "-i "+t.Device+" -j DROP") // counts for each peer
 		own := slices.Clone(t.Own)
 		sort.Slice(own, func(i, j int) bool { return comparePrefixes(own[i].Network, own[j].Network) < 0 })
 		peer := slices.Clone(t.Peer)
@@ -117,7 +118,7 @@ func chainsFor(w Wanted) []chain {
 			fmt.Sprintf("-p tcp -m tcp --dport %d -j RETURN", NamesPort),
 			"-p icmp -m icmp --icmp-type 8 -j RETURN",
 		}
-		input.rules = append(append(input.rules, services...), "-j DROP")
+		input.rules = append(slices.Concat(input.rules, services, refuse), "-j DROP")
 		clamp.rules = []string{
 			// The kernel wants the match for SYN in the very rule.
 			"-i " + anyDevice + " " + synMatch + " -j TCPMSS --clamp-mss-to-pmtu",
