@@ -75,7 +75,7 @@ func (c *command) requests(ctx context.Context, b bus) error {
 }
 
 func (c *command) approve(ctx context.Context, b bus) error {
-	return c.show(ctx, b, "approve", c.with(ubus.Table{ubus.F("request", c.args[0])}), func(t ubus.Table) string {
+	return c.show(ctx, b, "approve", c.with(ubus.T("request", c.args[0])), func(t ubus.Table) string {
 		peer, _ := t.GetString("peer")
 		fp, _ := t.GetString("fingerprint")
 		if added, _ := t.GetBool("added"); !added {
@@ -86,7 +86,7 @@ func (c *command) approve(ctx context.Context, b bus) error {
 }
 
 func (c *command) reject(ctx context.Context, b bus) error {
-	return c.show(ctx, b, "reject", ubus.Table{ubus.F("request", c.args[0])}, func(t ubus.Table) string {
+	return c.show(ctx, b, "reject", ubus.T("request", c.args[0]), func(t ubus.Table) string {
 		fp, _ := t.GetString("fingerprint")
 		return fmt.Sprintf("%s is rejected: it is refused from now on and not shown again. htip approve %s takes that back\n", fp, fp)
 	})
@@ -95,7 +95,7 @@ func (c *command) reject(ctx context.Context, b bus) error {
 // request makes a home that is not configured a peer and asks it for a tunnel,
 // after somebody has said that its fingerprint is right.
 func (c *command) request(ctx context.Context, b bus) error {
-	args := ubus.Table{ubus.F("domain", c.args[0])}
+	args := ubus.T("domain", c.args[0])
 	if c.port != 0 {
 		args = append(args, ubus.F("port", int64(c.port)))
 	}
@@ -122,7 +122,7 @@ func (c *command) request(ctx context.Context, b bus) error {
 			return failf(ExitFailed, "nothing was changed")
 		}
 	}
-	return c.begin(ctx, b, "request", c.with(ubus.Table{ubus.F("domain", domain), ubus.F("key", key)}))
+	return c.begin(ctx, b, "request", c.with(ubus.T("domain", domain, "key", key)))
 }
 
 // sameFingerprint compares whole fingerprints, however they are written.
@@ -144,7 +144,7 @@ func (c *command) accept(ctx context.Context, b bus) error {
 			return failf(ExitFailed, "reading the invite: %v", err)
 		}
 	}
-	return c.begin(ctx, b, "accept", c.with(ubus.Table{ubus.F("invite", text)}))
+	return c.begin(ctx, b, "accept", c.with(ubus.T("invite", text)))
 }
 
 // readInvite reads up to an empty line behind some text, or the end.
@@ -166,11 +166,11 @@ func readInvite(r io.Reader) (string, error) {
 
 func (c *command) invite(ctx context.Context, b bus) error {
 	if c.cancel != 0 {
-		return c.show(ctx, b, "cancel_invite", ubus.Table{ubus.F("number", int64(c.cancel))}, func(ubus.Table) string {
+		return c.show(ctx, b, "cancel_invite", ubus.T("number", int64(c.cancel)), func(ubus.Table) string {
 			return fmt.Sprintf("invite %d is cancelled\n", c.cancel)
 		})
 	}
-	t, err := c.call(ctx, b, "invite", c.with(ubus.Table{ubus.F("expires", int64(c.expires/time.Second))}))
+	t, err := c.call(ctx, b, "invite", c.with(ubus.T("expires", int64(c.expires/time.Second))))
 	if err != nil {
 		return err
 	}
