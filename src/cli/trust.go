@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -117,8 +116,8 @@ func (c *command) request(ctx context.Context, b bus) error {
 		return failf(ExitUsage, "the gateway at %s has the fingerprint %s. Compare it with what htip key prints there, and give it: htip request %s --fingerprint FINGERPRINT", domain, fp, domain)
 	default:
 		fmt.Fprintf(c.err, "The gateway at %s has the fingerprint\n\n    %s\n\nIs this the fingerprint that the other home shows (htip key)? [y/N] ", domain, fp)
-		line, _ := bufio.NewReader(c.in).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
+		line, _ := readText(c.in, true)
+		if a := strings.ToLower(line); a != "y" && a != "yes" {
 			return failf(ExitFailed, "nothing was changed")
 		}
 	}
@@ -127,7 +126,7 @@ func (c *command) request(ctx context.Context, b bus) error {
 
 // sameFingerprint compares whole fingerprints, however they are written.
 func sameFingerprint(a, b string) bool {
-	plain := func(s string) string { return strings.NewReplacer("-", "", " ", "").Replace(strings.ToUpper(s)) }
+	plain := func(s string) string { return strings.ReplaceAll(strings.ToUpper(strings.TrimSpace(s)), "-", "") }
 	return plain(a) == plain(b)
 }
 
@@ -140,29 +139,36 @@ func (c *command) accept(ctx context.Context, b bus) error {
 			fmt.Fprint(c.err, "Paste the invite, then an empty line:\n")
 		}
 		var err error
-		if text, err = readInvite(c.in); err != nil {
+		if text, err = readText(c.in, false); err != nil {
 			return failf(ExitFailed, "reading the invite: %v", err)
 		}
 	}
 	return c.begin(ctx, b, "accept", c.with(ubus.T("invite", text)))
 }
 
-// readInvite reads up to an empty line behind some text, or the end.
-func readInvite(r io.Reader) (string, error) {
-	s := bufio.NewScanner(io.LimitReader(r, 4096))
-	text := ""
-	for s.Scan() {
-		line := strings.TrimSpace(s.Text())
-		if line == "" && text != "" {
-			break
+// readText reads lines up to an empty one, or to the end, and joins them; just
+// one line where that is wanted.
+func readText(r io.Reader, one bool) (text string, err error) {
+	b, line := make([]byte, 1), "" // a byte at a time: what follows is not ours
+	for n := 0; n < maxPasted && err == nil; n++ {
+		if _, err = io.ReadFull(r, b); err == nil && b[0] != '\n' {
+			line += string(b)
+			continue
 		}
-		text += line
+		line = strings.TrimSpace(line)
+		if text += line; one || line == "" && text != "" {
+			return text, nil
+		}
+		line = ""
 	}
-	if text == "" && s.Err() == nil {
+	if text == "" {
 		return "", errors.New("nothing was given")
 	}
-	return text, s.Err()
+	return text, nil
 }
+
+// maxPasted is more octets than an invite has, with all that mail puts around it.
+const maxPasted = 4096
 
 func (c *command) invite(ctx context.Context, b bus) error {
 	if c.cancel != 0 {
