@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +74,7 @@ func (c *command) requests(ctx context.Context, b bus) error {
 }
 
 func (c *command) approve(ctx context.Context, b bus) error {
-	return c.show(ctx, b, "approve", c.with(ubus.Table{ubus.F("request", c.args[0])}), func(t ubus.Table) string {
+	return c.show(ctx, b, "approve", c.with(ubus.T("request", c.args[0])), func(t ubus.Table) string {
 		peer, _ := t.GetString("peer")
 		fp, _ := t.GetString("fingerprint")
 		if added, _ := t.GetBool("added"); !added {
@@ -86,7 +85,7 @@ func (c *command) approve(ctx context.Context, b bus) error {
 }
 
 func (c *command) reject(ctx context.Context, b bus) error {
-	return c.show(ctx, b, "reject", ubus.Table{ubus.F("request", c.args[0])}, func(t ubus.Table) string {
+	return c.show(ctx, b, "reject", ubus.T("request", c.args[0]), func(t ubus.Table) string {
 		fp, _ := t.GetString("fingerprint")
 		return fmt.Sprintf("%s is rejected: it is refused from now on and not shown again. htip approve %s takes that back\n", fp, fp)
 	})
@@ -95,7 +94,7 @@ func (c *command) reject(ctx context.Context, b bus) error {
 // request makes a home that is not configured a peer and asks it for a tunnel,
 // after somebody has said that its fingerprint is right.
 func (c *command) request(ctx context.Context, b bus) error {
-	args := ubus.Table{ubus.F("domain", c.args[0])}
+	args := ubus.T("domain", c.args[0])
 	if c.port != 0 {
 		args = append(args, ubus.F("port", int64(c.port)))
 	}
@@ -117,17 +116,17 @@ func (c *command) request(ctx context.Context, b bus) error {
 		return failf(ExitUsage, "the gateway at %s has the fingerprint %s. Compare it with what htip key prints there, and give it: htip request %s --fingerprint FINGERPRINT", domain, fp, domain)
 	default:
 		fmt.Fprintf(c.err, "The gateway at %s has the fingerprint\n\n    %s\n\nIs this the fingerprint that the other home shows (htip key)? [y/N] ", domain, fp)
-		line, _ := bufio.NewReader(c.in).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
+		line, _ := readText(c.in, true)
+		if a := strings.ToLower(line); a != "y" && a != "yes" {
 			return failf(ExitFailed, "nothing was changed")
 		}
 	}
-	return c.begin(ctx, b, "request", c.with(ubus.Table{ubus.F("domain", domain), ubus.F("key", key)}))
+	return c.begin(ctx, b, "request", c.with(ubus.T("domain", domain, "key", key)))
 }
 
 // sameFingerprint compares whole fingerprints, however they are written.
 func sameFingerprint(a, b string) bool {
-	plain := func(s string) string { return strings.NewReplacer("-", "", " ", "").Replace(strings.ToUpper(s)) }
+	plain := func(s string) string { return strings.ReplaceAll(strings.ToUpper(strings.TrimSpace(s)), "-", "") }
 	return plain(a) == plain(b)
 }
 
@@ -140,37 +139,44 @@ func (c *command) accept(ctx context.Context, b bus) error {
 			fmt.Fprint(c.err, "Paste the invite, then an empty line:\n")
 		}
 		var err error
-		if text, err = readInvite(c.in); err != nil {
+		if text, err = readText(c.in, false); err != nil {
 			return failf(ExitFailed, "reading the invite: %v", err)
 		}
 	}
-	return c.begin(ctx, b, "accept", c.with(ubus.Table{ubus.F("invite", text)}))
+	return c.begin(ctx, b, "accept", c.with(ubus.T("invite", text)))
 }
 
-// readInvite reads up to an empty line behind some text, or the end.
-func readInvite(r io.Reader) (string, error) {
-	s := bufio.NewScanner(io.LimitReader(r, 4096))
-	text := ""
-	for s.Scan() {
-		line := strings.TrimSpace(s.Text())
-		if line == "" && text != "" {
-			break
+// readText reads lines up to an empty one, or to the end, and joins them; just
+// one line where that is wanted.
+func readText(r io.Reader, one bool) (text string, err error) {
+	b, line := make([]byte, 1), "" // a byte at a time: what follows is not ours
+	for n := 0; n < maxPasted && err == nil; n++ {
+		if _, err = io.ReadFull(r, b); err == nil && b[0] != '\n' {
+			line += string(b)
+			continue
 		}
-		text += line
+		line = strings.TrimSpace(line)
+		if text += line; one || line == "" && text != "" {
+			return text, nil
+		}
+		line = ""
 	}
-	if text == "" && s.Err() == nil {
+	if text == "" {
 		return "", errors.New("nothing was given")
 	}
-	return text, s.Err()
+	return text, nil
 }
+
+// maxPasted is more octets than an invite has, with all that mail puts around it.
+const maxPasted = 4096
 
 func (c *command) invite(ctx context.Context, b bus) error {
 	if c.cancel != 0 {
-		return c.show(ctx, b, "cancel_invite", ubus.Table{ubus.F("number", int64(c.cancel))}, func(ubus.Table) string {
+		return c.show(ctx, b, "cancel_invite", ubus.T("number", int64(c.cancel)), func(ubus.Table) string {
 			return fmt.Sprintf("invite %d is cancelled\n", c.cancel)
 		})
 	}
-	t, err := c.call(ctx, b, "invite", c.with(ubus.Table{ubus.F("expires", int64(c.expires/time.Second))}))
+	t, err := c.call(ctx, b, "invite", c.with(ubus.T("expires", int64(c.expires/time.Second))))
 	if err != nil {
 		return err
 	}

@@ -100,12 +100,12 @@ func (d *Daemon) busInvite(r *ubus.Request) (ubus.Table, error) {
 	if err != nil {
 		return sorry(err), nil
 	}
-	return ubus.Table{
-		ubus.F("number", int64(number)), ubus.F("invite", s), ubus.F("expires", expires), ubus.F("fingerprint", control.Fingerprint(d.id.Public())),
-	}, nil
+	return ubus.T(
+		"number", int64(number), "invite", s, "expires", expires, "fingerprint", control.Fingerprint(d.id.Public()),
+	), nil
 }
 
-func sorry(err error) ubus.Table { return ubus.Table{ubus.F("error", err.Error())} }
+func sorry(err error) ubus.Table { return ubus.T("error", err.Error()) }
 
 // invite issues an invite that is good for so many seconds.
 func (d *Daemon) invite(name string, access []string, seconds int64) (s string, number int, expires int64, err error) {
@@ -151,14 +151,14 @@ func (d *Daemon) busInvites(*ubus.Request) (ubus.Table, error) {
 		if i.State == htip.InviteOpen && !i.Open(now) {
 			state = "expired"
 		}
-		t := ubus.Table{ubus.F("number", int64(i.Number)), ubus.F("state", state), ubus.F("name", i.Name), ubus.F("access", list1(i.Access)),
-			ubus.F("expires", i.Expires), ubus.F("expires_in", i.Expires-now.Unix())}
+		t := ubus.T("number", int64(i.Number), "state", state, "name", i.Name, "access", list1(i.Access),
+			"expires", i.Expires, "expires_in", i.Expires-now.Unix())
 		if len(i.By) > 0 {
 			t = append(t, ubus.F("by", control.Fingerprint(i.By)))
 		}
 		list = append(list, t)
 	}
-	return ubus.Table{ubus.F("invites", list)}, nil
+	return ubus.T("invites", list), nil
 }
 
 // list1 is a list that is never null.
@@ -176,7 +176,7 @@ func (d *Daemon) busCancelInvite(r *ubus.Request) (ubus.Table, error) {
 		return sorry(fmt.Errorf("not stored, so it will be good again after a restart: %w", err)), nil
 	}
 	d.setOpen()
-	return ubus.Table{ubus.F("number", n)}, nil
+	return ubus.T("number", n), nil
 }
 
 // encodeStrangers and decodeStrangers turn invites and rejected keys into a
@@ -184,16 +184,16 @@ func (d *Daemon) busCancelInvite(r *ubus.Request) (ubus.Table, error) {
 func encodeStrangers(invites htip.Invites, rejected [][]byte) ubus.Table {
 	list, keys := ubus.Array{}, ubus.Array{}
 	for _, i := range invites {
-		list = append(list, ubus.Table{
-			ubus.F("number", int64(i.Number)), ubus.F("id", base64.StdEncoding.EncodeToString(i.ID[:])), ubus.F("key", base64.StdEncoding.EncodeToString(i.Key[:])),
-			ubus.F("name", i.Name), ubus.F("access", list1(i.Access)), ubus.F("expires", i.Expires), ubus.F("state", i.State.String()),
-			ubus.F("by", base64.StdEncoding.EncodeToString(i.By)),
-		})
+		list = append(list, ubus.T(
+			"number", int64(i.Number), "id", base64.StdEncoding.EncodeToString(i.ID[:]), "key", base64.StdEncoding.EncodeToString(i.Key[:]),
+			"name", i.Name, "access", list1(i.Access), "expires", i.Expires, "state", i.State.String(),
+			"by", base64.StdEncoding.EncodeToString(i.By),
+		))
 	}
 	for _, k := range rejected {
 		keys = append(keys, control.EncodeKey(k))
 	}
-	return ubus.Table{ubus.F("invites", list), ubus.F("rejected", keys)}
+	return ubus.T("invites", list, "rejected", keys)
 }
 
 func decodeStrangers(t ubus.Table) (invites htip.Invites, rejected [][]byte, err error) {

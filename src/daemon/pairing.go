@@ -41,12 +41,12 @@ func (d *Daemon) requestTable(p *htip.Pending, now time.Time) ubus.Table {
 		protocols = append(protocols, x.String())
 	}
 	ago := func(t time.Time) int64 { return int64(now.Sub(t) / time.Second) }
-	return ubus.Table{
-		ubus.F("number", int64(p.Number)), ubus.F("key", control.EncodeKey(p.Key)), ubus.F("fingerprint", control.Fingerprint(p.Key)),
-		ubus.F("claims", claimed(p.Domain)), ubus.F("name", d.cfg.FreeName(p.Domain)), ubus.F("networks", prefixes(p.Networks)),
-		ubus.F("protocols", list1(protocols)), ubus.F("address", p.From.String()),
-		ubus.F("first_ago", ago(p.First)), ubus.F("last_ago", ago(p.Last)), ubus.F("count", int64(p.Count)),
-	}
+	return ubus.T(
+		"number", int64(p.Number), "key", control.EncodeKey(p.Key), "fingerprint", control.Fingerprint(p.Key),
+		"claims", claimed(p.Domain), "name", d.cfg.FreeName(p.Domain), "networks", prefixes(p.Networks),
+		"protocols", list1(protocols), "address", p.From.String(),
+		"first_ago", ago(p.First), "last_ago", ago(p.Last), "count", int64(p.Count),
+	)
 }
 
 func (d *Daemon) busRequests(*ubus.Request) (ubus.Table, error) {
@@ -57,7 +57,7 @@ func (d *Daemon) busRequests(*ubus.Request) (ubus.Table, error) {
 	for _, k := range d.requests.Rejected {
 		rejected = append(rejected, control.Fingerprint(k))
 	}
-	return ubus.Table{ubus.F("accept", d.cfg.Main.Accept), ubus.F("requests", list), ubus.F("rejected", rejected)}, nil
+	return ubus.T("accept", d.cfg.Main.Accept, "requests", list, "rejected", rejected), nil
 }
 
 // pick finds the key that a person means: by the number of a pending request,
@@ -164,7 +164,7 @@ func (d *Daemon) busApprove(r *ubus.Request) (ubus.Table, error) {
 
 // paired is the answer to who made a home a peer.
 func (d *Daemon) paired(name string, key []byte, added bool) ubus.Table {
-	return ubus.Table{ubus.F("peer", name), ubus.F("fingerprint", control.Fingerprint(key)), ubus.F("added", added), ubus.F("state", d.stateOf(name).State.String())}
+	return ubus.T("peer", name, "fingerprint", control.Fingerprint(key), "added", added, "state", d.stateOf(name).State.String())
 }
 
 func (d *Daemon) settleRejected() {
@@ -187,7 +187,7 @@ func (d *Daemon) busReject(r *ubus.Request) (ubus.Table, error) {
 			return sorry(fmt.Errorf("rejected, but only until the next restart: %w", err)), nil
 		}
 	}
-	return ubus.Table{ubus.F("fingerprint", control.Fingerprint(key))}, nil
+	return ubus.T("fingerprint", control.Fingerprint(key)), nil
 }
 
 // busLookup asks a home that need not be a peer for its key.
@@ -221,9 +221,9 @@ func (d *Daemon) busLookup(ctx context.Context, r *ubus.Request) (ubus.Table, er
 	}
 	name, _ := d.keys.Load(string(key))
 	peer, _ := name.(string)
-	return ubus.Table{
-		ubus.F("domain", domain), ubus.F("port", int64(p.Port)), ubus.F("key", control.EncodeKey(key)), ubus.F("fingerprint", control.Fingerprint(key)), ubus.F("peer", peer),
-	}, nil
+	return ubus.T(
+		"domain", domain, "port", int64(p.Port), "key", control.EncodeKey(key), "fingerprint", control.Fingerprint(key), "peer", peer,
+	), nil
 }
 
 func (d *Daemon) busRequest(r *ubus.Request) (ubus.Table, error) {
