@@ -35,6 +35,8 @@ const usage = `usage: htip COMMAND [OPTIONS]
   disconnect PEER            end it
   peers                      the configured homes
   hosts [PEER]               the other homes' hosts and their addresses here
+  access PEER [ENTRY...]     what a home may reach here; with entries it is changed:
+                             all, none, or such as nas, nas:tcp:445, router:tcp:22
   watch [PEER]               steps of all tunnels as they happen
   request DOMAIN             ask a home that is not configured for a tunnel
   requests                   homes that ask this one
@@ -167,6 +169,8 @@ func (c *command) commands(name string) (run func(context.Context, bus) error, l
 		return c.peers, 0, 0
 	case "hosts":
 		return c.hosts, 0, 1
+	case "access":
+		return c.reach, 1, 100
 	case "watch":
 		return c.watch, 0, 1
 	case "request":

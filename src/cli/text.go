@@ -111,6 +111,9 @@ func statusText(t ubus.Table, now time.Time) string {
 	for _, p := range problems {
 		fmt.Fprintf(&b, "problem: %s\n", p)
 	}
+	if n, _ := t.GetInt("names_refused"); n > 0 {
+		fmt.Fprintf(&b, "names          %d answers of other homes were refused: they gave addresses that are not theirs\n", n)
+	}
 	list, _ := t.GetArray("tunnels")
 	if len(list) == 0 {
 		b.WriteString("no other homes are configured\n")
@@ -158,10 +161,15 @@ func tunnelText(b *strings.Builder, t ubus.Table, now time.Time) {
 		other, _ := t.GetString("peer_gateway")
 		fmt.Fprintf(b, "  gateways       %s here, %s there\n", gw, other)
 	}
+	if _, ok := t.Get("access"); ok {
+		fmt.Fprintf(b, "  may reach      %s\n", accessText(t))
+		nowhereText(b, t, "                 ")
+	}
 	if rx, ok := t.GetInt("rx_bytes"); ok {
 		tx, _ := t.GetInt("tx_bytes")
 		fmt.Fprintf(b, "  traffic        %s received, %s sent\n", bytesText(rx), bytesText(tx))
 	}
+	refusedText(b, t)
 }
 
 func known(m [2]string, words string) string {

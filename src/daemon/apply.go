@@ -29,7 +29,9 @@ func (d *Daemon) wish() wish {
 	w := wish{ids: map[string]uint32{}, peers: map[string]string{}}
 	for _, name := range sorted(d.tunnels) { // in order: the same wish is the same text
 		t := d.tunnels[name]
-		w.wanted.Tunnels = append(w.wanted.Tunnels, t.path())
+		p := t.path()
+		p.Access, _ = d.accessOf(name, t.Entry.Own)
+		w.wanted.Tunnels = append(w.wanted.Tunnels, p)
 		w.ids[device(name)] = t.Entry.TunnelID
 		w.peers[device(name)] = name
 	}

@@ -33,6 +33,7 @@ func (d *Daemon) object() *ubus.Object {
 		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
 		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
 		{Name: "hosts", Args: peer, Handler: d.busHosts},
+		{Name: "access", Args: append(slices.Clip(peer), ubus.Arg{Name: "access", Type: ubus.TypeArray}), Handler: d.inLoop(d.busAccess)},
 	}, d.trustMethods()...)}
 }
 
@@ -57,6 +58,7 @@ func (d *Daemon) busStatus(ctx context.Context, r *ubus.Request) (ubus.Table, er
 		return nil, ubus.ErrTimeout
 	}
 	stats := d.look(devices)
+	d.lookRefused(ctx)
 	return d.inLoop(func(*ubus.Request) (ubus.Table, error) {
 		for dev, st := range stats {
 			d.stats[dev] = st
@@ -298,7 +300,7 @@ func (d *Daemon) statusTable() ubus.Table {
 		ubus.F("name", d.cfg.Main.Name), ubus.F("domain", d.cfg.Main.Domain), ubus.F("fingerprint", control.Fingerprint(d.id.Public())),
 		ubus.F("version", d.opt.Version), ubus.F("uptime", int64(time.Since(d.started).Seconds())), ubus.F("zone", d.zone()),
 		ubus.F("networks", prefixes(d.home.Networks)), ubus.F("gateway", gateway),
-		ubus.F("problems", problems), ubus.F("tunnels", tunnels),
+		ubus.F("names_refused", int64(d.names.Stats().Refused)), ubus.F("problems", problems), ubus.F("tunnels", tunnels),
 	}
 }
 
@@ -335,6 +337,12 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 		if st := d.stats[device(s.Peer)]; st.State == datapath.Up {
 			t = append(t, ubus.F("kernel", st.Kernel), ubus.F("rx_bytes", int64(st.In)), ubus.F("tx_bytes", int64(st.Out)))
 		}
+	}
+	if p := d.peer(s.Peer); p != nil && len(p.Access) > 0 {
+		t = append(t, d.accessTable(p)[1:]...)
+	}
+	if r := refusedTable(d.refused[device(s.Peer)]); r != nil {
+		t = append(t, ubus.F("refused", r))
 	}
 	if s.State < htip.Up {
 		if s.Reason != 0 {

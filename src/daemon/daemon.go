@@ -37,6 +37,7 @@ type Daemon struct {
 
 	events chan func()
 	dirty  chan struct{} // wanted state of the kernel has changed
+	moved  chan struct{} // lists of access have changed
 	ctx    context.Context
 	tasks  sync.WaitGroup
 
@@ -68,6 +69,10 @@ type Daemon struct {
 	zoneName string // never changes while running
 	trim     *time.Timer
 
+	hosts     map[string][]netip.Addr     // of this home, that lists of access name; replaced, never changed
+	refused   map[string]datapath.Refused // by device, as last read
+	refusedAt time.Time
+
 	requests    htip.Requests
 	requestTold time.Time // when one was last notified
 	invites     htip.Invites
@@ -82,7 +87,7 @@ type Daemon struct {
 func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 	d := &Daemon{
 		opt: opt, log: opt.Log,
-		events: make(chan func(), 64), dirty: make(chan struct{}, 1),
+		events: make(chan func(), 64), dirty: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
 		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
 		ended: map[string]config.Key{}, asked: map[string]bool{}, starts: map[string]time.Time{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
@@ -173,6 +178,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	}
 	d.task("addresses", cancel, func(ctx context.Context) error { return watchHome(ctx, func() { d.post(d.homeChanged) }) })
 	d.task("recheck", cancel, d.recheck)
+	d.task("access", cancel, d.followHosts)
 	d.kick()
 	d.post(d.connectWanted)
 	d.log.Info("started", "version", d.opt.Version, "domain", d.cfg.Main.Domain, "port", d.cfg.Main.Port, "fingerprint", control.Fingerprint(d.id.Public()),

@@ -63,6 +63,8 @@ type Names interface {
 	Hosts(ctx context.Context, peer string) ([]dns.Host, error)
 	Resolve(ctx context.Context, name string) ([]netip.Addr, error)
 	Resolvers() []netip.Addr
+	Own(ctx context.Context, host string) ([]netip.Addr, error)
+	Stats() dns.Stats
 }
 
 const (

@@ -111,6 +111,7 @@ func (d *Daemon) setPeers() {
 	}
 	d.setNames()
 	d.setDropIn()
+	d.accessChanged()
 	d.settle()
 }
 
@@ -154,6 +155,9 @@ func (d *Daemon) adopt(ctx context.Context) {
 	if err != nil {
 		d.log.Warn("tunnels of a former process can't be taken over", "err", err)
 	}
+	if len(left) > 0 { // what is allowed shall not stop for a moment
+		d.hosts = d.lookHosts(ctx, named(d.cfg.Peers), nil)
+	}
 	w := datapath.Wanted{Known: d.gw.Known()}
 	for name, t := range left {
 		p := d.peer(name)
@@ -161,7 +165,9 @@ func (d *Daemon) adopt(ctx context.Context) {
 			delete(left, name) // another home by now, or no longer allowed
 			continue
 		}
-		w.Tunnels = append(w.Tunnels, t.path())
+		x := t.path()
+		x.Access, _ = d.accessOf(name, t.Entry.Own)
+		w.Tunnels = append(w.Tunnels, x)
 		for _, s := range htip.Substitutes(t.Entry.Theirs) {
 			if !slices.Contains(w.Known, s) {
 				w.Known = append(w.Known, s)
