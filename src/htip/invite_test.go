@@ -313,6 +313,11 @@ func TestInvitesTable(t *testing.T) {
 		})
 	})
 	var l Invites
+	for n := range MaxInvites + 1 {
+		if _, err := l.Add(noon, issued(Secret{byte(n)})); (err == nil) != (n < MaxInvites) {
+			t.Errorf("invite %d: %v", n+1, err)
+		}
+	}
 	if _, err := l.Add(time.Unix(86400, 0), Issued{Expires: 86500}); !errors.Is(err, ErrClock) {
 		t.Error(err)
 	}
