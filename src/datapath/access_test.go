@@ -82,6 +82,18 @@ func TestRefusalsAreSummed(t *testing.T) {
 	}
 }
 
+// WireGuard drops forged sources itself, before our rules see them.
+func TestForgedIntoWireGuard(t *testing.T) {
+	var c refusals
+	c.links([]link{{Name: "htip-bob", Kind: wgKind, FrameErrors: 3}, {Name: "htip-carol", Kind: "ppp", FrameErrors: 9}})
+	c.read("*raw\n[5:1] -A HTIP-PREROUTING -i htip-bob -j DROP\n")
+	c.links([]link{{Name: "htip-bob", Kind: wgKind, FrameErrors: 4}})
+	c.links([]link{{Name: "htip-bob", Kind: wgKind, FrameErrors: 1}}) // a new device
+	if got := c.sum(); len(got) != 1 || got["htip-bob"].Source != 10 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // inNS runs f in the network namespace of a process. The thread goes back:
 // if it ended, so would the processes that it once started (Pdeathsig).
 func inNS(t *testing.T, pid int, f func() error) {

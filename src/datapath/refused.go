@@ -32,6 +32,8 @@ func (r *Refused) add(o Refused) {
 type refusals struct {
 	before map[string]Refused // by device: of rules that are no more
 	last   map[string]Refused // as last read
+
+	gone, forged map[string]uint64 // the same of WireGuard's own check, which comes before our rules
 }
 
 // read takes the output of iptables-save -c.
@@ -72,6 +74,24 @@ func (c *refusals) restored(text string) {
 	}
 }
 
+// links takes the devices as they are. A count that is smaller than before is
+// that of a new device.
+func (c *refusals) links(ls []link) {
+	if c.gone == nil {
+		c.gone, c.forged = map[string]uint64{}, map[string]uint64{}
+	}
+	for i := range ls {
+		l := &ls[i]
+		if l.Kind != wgKind {
+			continue
+		}
+		if l.FrameErrors < c.forged[l.Name] {
+			c.gone[l.Name] += c.forged[l.Name]
+		}
+		c.forged[l.Name] = l.FrameErrors
+	}
+}
+
 // sum is what is known by now.
 func (c *refusals) sum() map[string]Refused {
 	out := map[string]Refused{}
@@ -79,6 +99,13 @@ func (c *refusals) sum() map[string]Refused {
 		for dev, r := range m {
 			b := out[dev]
 			b.add(r)
+			out[dev] = b
+		}
+	}
+	for _, m := range []map[string]uint64{c.gone, c.forged} {
+		for dev, n := range m {
+			b := out[dev]
+			b.Source += n
 			out[dev] = b
 		}
 	}
@@ -99,6 +126,11 @@ func (m *Manager) Refusals(ctx context.Context) (map[string]Refused, error) {
 		return nil, fmt.Errorf("read the guard's counters: %s: %w", lastLine(out), err)
 	}
 	m.counts.read(out)
+	ls, err := m.o.kernel.links()
+	if err != nil {
+		return nil, err
+	}
+	m.counts.links(ls)
 	return m.counts.sum(), nil
 }
 
