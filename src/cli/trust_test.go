@@ -336,3 +336,27 @@ func TestLobbyIsBounded(t *testing.T) {
 	gs[0].must("request", "bob.example.org", "--port", b.port4847(), "--fingerprint", b.fingerprint())
 	b.eventually("is asked all the same", func() bool { return len(b.pending()) == 1 })
 }
+
+// TestClaimedDomain: a stranger gets a public name only when its gateway answers
+// there. Who claims co.uk would be asked for all names below it.
+func TestClaimedDomain(t *testing.T) {
+	gs := strangers(t, "alice", "bob", "carol")
+	a, b := gs[0], gs[1]
+	b.names.SetA("claims.example.net", gs[2].addr)
+	c := b.dial(a)
+	m := request()
+	m.Domain = "claims.example.net"
+	c.Send(m)
+	b.eventually("is asked", func() bool { return len(b.pending()) == 1 })
+	b.must("approve", "1", "--port", b.port4847())
+	has := func() bool {
+		text, _ := os.ReadFile(b.file())
+		return strings.Contains(string(text), "claims.example.net")
+	}
+	time.Sleep(500 * time.Millisecond) // carol's gateway has answered
+	if has() {
+		t.Error("taken for the asking")
+	}
+	b.names.SetA("claims.example.net", a.addr)
+	b.eventually("takes over what is confirmed", has)
+}

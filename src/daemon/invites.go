@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"htip/src/config"
@@ -180,54 +182,79 @@ func (d *Daemon) busCancelInvite(r *ubus.Request) (ubus.Table, error) {
 }
 
 // encodeStrangers and decodeStrangers turn invites and rejected keys into a
-// table and back. A damaged line is left out.
+// table and back. An invite is a line of words: number, ID and key, expiry,
+// state, who used it, the peer's name, what it may reach; "-" for nothing. A
+// damaged line is left out.
 func encodeStrangers(invites htip.Invites, rejected [][]byte) ubus.Table {
-	list, keys := ubus.Array{}, ubus.Array{}
-	for _, i := range invites {
-		list = append(list, ubus.T(
-			"number", int64(i.Number), "id", base64.StdEncoding.EncodeToString(i.ID[:]), "key", base64.StdEncoding.EncodeToString(i.Key[:]),
-			"name", i.Name, "access", list1(i.Access), "expires", i.Expires, "state", i.State.String(),
-			"by", base64.StdEncoding.EncodeToString(i.By),
-		))
+	var lines, keys []string
+	for k := range invites {
+		i := &invites[k]
+		words := []string{
+			strconv.Itoa(i.Number), control.EncodeKey(append(i.ID[:], i.Key[:]...)), strconv.FormatInt(i.Expires, 10), i.State.String(),
+			dash(control.EncodeKey(i.By)), dash(i.Name),
+		}
+		lines = append(lines, strings.Join(append(words, i.Access...), " "))
 	}
 	for _, k := range rejected {
 		keys = append(keys, control.EncodeKey(k))
 	}
-	return ubus.T("invites", list, "rejected", keys)
+	return ubus.T("invites", lines, "rejected", keys)
+}
+
+// dash stands for a word that is empty, and undash takes it away.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func undash(s string) string {
+	if s == "-" {
+		return ""
+	}
+	return s
 }
 
 func decodeStrangers(t ubus.Table) (invites htip.Invites, rejected [][]byte, err error) {
-	var errs []error
-	list, _ := t.GetArray("invites")
-	for _, x := range list {
-		row, _ := x.(ubus.Table)
-		r := reader{t: row}
-		i := htip.Issued{Number: int(r.number("number", 1<<30)), Name: r.text("name"), Expires: r.number("expires", 1<<40), By: r.bytes("by")}
-		id, key := r.bytes("id"), r.bytes("key")
-		state, ok := htip.ParseInviteState(r.text("state"))
-		access, ok2 := row.GetStrings("access")
-		switch {
-		case len(id) != len(i.ID) || len(key) != len(i.Key):
-			r.fail("id", "no ID and key of an invite")
-		case !ok || !ok2 || config.CheckAccess(access) != nil:
-			r.fail("state", "no state or access of an invite")
-		case len(i.By) != 0 && len(i.By) != control.KeySize:
-			r.fail("by", "no public key")
+	bad := 0
+	lines, _ := t.GetStrings("invites")
+	for _, line := range lines {
+		if i, ok := decodeInvite(strings.Fields(line)); ok {
+			invites = append(invites, i)
+		} else {
+			bad++
 		}
-		if r.err != nil {
-			errs = append(errs, fmt.Errorf("invite %d: %w", i.Number, r.err))
-			continue
-		}
-		i.ID, i.Key, i.State, i.Access = htip.InviteID(id), htip.ProofKey(key), state, access
-		invites = append(invites, i)
 	}
 	keys, _ := t.GetStrings("rejected")
 	for _, s := range keys {
 		if k, err := base64.StdEncoding.DecodeString(s); err == nil && len(k) == control.KeySize {
 			rejected = append(rejected, k)
 		} else {
-			errs = append(errs, fmt.Errorf("rejected key %q: no public key", s))
+			bad++
 		}
 	}
-	return invites, rejected, errors.Join(errs...)
+	if bad > 0 {
+		err = fmt.Errorf("%d lines of %s are damaged", bad, strangersFile)
+	}
+	return invites, rejected, err
+}
+
+func decodeInvite(words []string) (i htip.Issued, ok bool) {
+	if len(words) < 6 {
+		return i, false
+	}
+	var err [4]error
+	i.Number, err[0] = strconv.Atoi(words[0])
+	secret, e := base64.StdEncoding.DecodeString(words[1])
+	i.Expires, err[1] = strconv.ParseInt(words[2], 10, 64)
+	i.State, ok = htip.ParseInviteState(words[3])
+	i.By, err[2] = base64.StdEncoding.DecodeString(undash(words[4]))
+	i.Name, i.Access = undash(words[5]), words[6:]
+	err[3] = config.CheckAccess(i.Access)
+	if !ok || e != nil || err != [4]error{} || len(secret) != len(i.ID)+len(i.Key) || len(i.By) != 0 && len(i.By) != control.KeySize {
+		return i, false
+	}
+	i.Key = htip.ProofKey(secret[copy(i.ID[:], secret):])
+	return i, true
 }
