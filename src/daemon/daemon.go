@@ -150,13 +150,27 @@ func (d *Daemon) makeParts() (err error) {
 	return err
 }
 
+// listen opens the control channel's port. [net.Listen] would do the same, but
+// looks names up, and so would keep the library's resolver in the program.
+func (d *Daemon) listen() (net.Listener, error) {
+	at := net.TCPAddr{Port: int(d.cfg.Main.Port)}
+	if d.opt.Listen != "" {
+		a, err := netip.ParseAddr(d.opt.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("the address to listen at: %w", err)
+		}
+		at.IP = a.AsSlice()
+	}
+	return net.ListenTCP("tcp4", &at)
+}
+
 func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	var cancel context.CancelCauseFunc
 	d.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 
 	// What can fail comes before what would have to be undone.
-	listener, err := net.Listen("tcp4", net.JoinHostPort(d.opt.Listen, fmt.Sprint(d.cfg.Main.Port)))
+	listener, err := d.listen()
 	if err != nil {
 		return fmt.Errorf("opening the control channel: %w", err)
 	}

@@ -25,7 +25,7 @@ type Options struct {
 	Config   string // UCI file
 	StateDir string // what survives a reboot: key, substitutes of other homes
 	RunDir   string // what does not
-	Listen   string // TCP address of the control channel without port, "" for all
+	Listen   string // IPv4 address of the control channel without port, "" for all
 	Socket   string // ubusd
 
 	Resolv         string         // the WAN's resolvers, as in resolv.conf
