@@ -203,7 +203,7 @@ func TestWhatPeopleAreTold(t *testing.T) {
 	}
 	_, n = homes(t, "alice", "bob")
 	n["bob"].cfg.Protocols, n["bob"].cfg.Lacks = nil, "l2tp is not possible: xl2tpd is missing"
-	m := sent(t, n["bob"].Handle("alice", Received{7, requestOf(1, 0)}))
+	m := sent(t, n["bob"].Handle("alice", Received{Conn: 7, Msg: requestOf(1, 0)}))
 	if m.Reason != ReasonNoProtocol || !strings.Contains(m.Text, "xl2tpd is missing") {
 		t.Errorf("%+v", m)
 	}
@@ -240,13 +240,13 @@ func TestKeepaliveOfAnotherTunnel(t *testing.T) {
 	if c == 0 || a.Conn("nobody") != 0 {
 		t.Fatal(c)
 	}
-	m := sent(t, a.Handle("bob", Received{c, &Message{Type: Keepalive, TunnelID: 99}}))
+	m := sent(t, a.Handle("bob", Received{Conn: c, Msg: &Message{Type: Keepalive, TunnelID: 99}}))
 	if m.Type != Close || m.Reason != ReasonUnknown || m.TunnelID != 99 || a.state("bob") != Up || a.Conn("bob") != 0 {
 		t.Errorf("%+v, %v", m, a.state("bob"))
 	}
 	// Before a tunnel stands, it is no way to talk.
 	a, _ = asking(t)
-	a.Handle("bob", Received{7, &Message{Type: Keepalive, TunnelID: 99}})
+	a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Keepalive, TunnelID: 99}})
 	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonUnknown {
 		t.Errorf("%+v", st)
 	}

@@ -9,10 +9,10 @@ import (
 
 // received sorts a message by what it is an answer to. What fits no state is
 // dropped: it belongs to a talk that is over.
-func (g *Gateway) received(p *peer, c ConnID, m *Message) {
+func (g *Gateway) received(p *peer, c ConnID, ends Ends, m *Message) {
 	switch m.Type {
 	case Request:
-		g.requested(p, c, m)
+		g.requested(p, c, ends, m)
 		return
 	case Keepalive:
 		g.keptAlive(p, c, m)
@@ -108,7 +108,7 @@ func (p *peer) stake() uint64 {
 }
 
 // requested takes a REQUEST (¶122, 156).
-func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
+func (g *Gateway) requested(p *peer, c ConnID, ends Ends, m *Message) {
 	if !g.admit(p, c, m) {
 		return
 	}
@@ -135,8 +135,15 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 		return
 	}
 
-	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool { return contains(g.protocols(p), x) })
+	why := g.noESP(ends, m)
+	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool {
+		return contains(g.protocols(p), x) && (x != L2TPESP || why == "")
+	})
 	if i < 0 {
+		if why != "" && contains(m.Protocols, L2TPESP) && contains(g.protocols(p), L2TPESP) {
+			g.refuse(p, m, ReasonNoProtocol, why)
+			return
+		}
 		g.tell(p, m, ReasonNoProtocol, "this gateway allows you "+g.possible(p))
 		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s, allowed here: %s", protocolList(m.Protocols), g.possible(p)))
 		return
@@ -154,6 +161,9 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 	p.entry = Entry{
 		Peer: p.Name, Domain: p.Domain, Protocol: m.Protocols[i], Role: Responder,
 		Theirs: theirs, PeerGateway: Inside(m.Gateway, theirs),
+	}
+	if p.entry.Protocol == L2TPESP {
+		p.entry.Cipher = g.cfg.ESP.cipher(m.Features)
 	}
 	if p.entry.Domain == "" {
 		p.entry.Domain = m.Domain
@@ -187,10 +197,11 @@ func (g *Gateway) respond(p *peer) {
 	p.gate = g.home.Gateway
 	m := &Message{
 		Type: Response, Talk: p.talk, Domain: g.cfg.Domain, Protocols: []Protocol{p.entry.Protocol},
-		Offers: p.offers, Gateway: g.home.Gateway, Initiator: p.entry.Theirs,
+		Offers: p.offers, Gateway: g.home.Gateway, Initiator: p.entry.Theirs, Features: g.cfg.ESP & featuresESP,
 	}
 	if p.running {
-		m.Features, m.TunnelID, m.Port = FeatureThreeMessages, p.entry.TunnelID, p.entry.LocalPort
+		m.Features |= FeatureThreeMessages
+		m.TunnelID, m.Port = p.entry.TunnelID, p.entry.LocalPort
 	}
 	g.send(p, m)
 	g.to(p, Responded, AnswerLimit)

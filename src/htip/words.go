@@ -37,6 +37,24 @@ func (g *Gateway) protocols(p *peer) []Protocol {
 	return out
 }
 
+const noCipher = "the two gateways have no cipher in common for l2tp-esp (AES-GCM or ChaCha20-Poly1305)"
+
+// noESP says why the sender of a REQUEST and we can't have L2TP in ESP, in
+// words that are true at both homes; "" if we can. ESP has no ports, so that it
+// does not pass where addresses are translated, which shows in that the two
+// ends of the connection see different addresses.
+func (g *Gateway) noESP(ends Ends, m *Message) string {
+	switch {
+	case g.cfg.ESP.cipher(m.Features) == NoCipher:
+		return noCipher
+	case !m.Ends.valid() || !ends.valid():
+		return "it is not known whether addresses are translated between the two homes; l2tp-esp would not work then"
+	case m.Ends.Own != ends.Other || m.Ends.Other != ends.Own:
+		return "there is address translation (NAT) between the two homes; l2tp-esp does not pass through it, a tunnel needs wireguard here"
+	}
+	return ""
+}
+
 // clip cuts a text to what a message may carry.
 func clip(s string) string {
 	s = string(bytes.Map(func(r rune) rune {
