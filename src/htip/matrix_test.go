@@ -17,7 +17,7 @@ func whole() map[Type]*Message {
 	ms := []Mapping{{n, s}}
 	gw := n.Addr().Next()
 	return map[Type]*Message{
-		Request:   {Type: Request, Talk: 1, Features: FeatureThreeMessages, Domain: "a.example", Protocols: []Protocol{L2TP, WireGuard}, Offers: offers, Gateway: gw, Replaces: 5},
+		Request:   {Type: Request, Talk: 1, Features: FeatureThreeMessages, Domain: "a.example", Protocols: []Protocol{L2TP, WireGuard}, Offers: offers, Gateway: gw, Replaces: 5, Ends: Ends{gw, gw}},
 		Response:  {Type: Response, Talk: 1, Features: FeatureThreeMessages, Domain: "b.example", Protocols: one, Offers: offers, Gateway: gw, Initiator: ms, TunnelID: 7, Port: 17010},
 		Nak:       {Type: Nak, Talk: 1, Reason: ReasonStands, Refused: Request, Offers: []Offer{{Network: n}}, Avoid: []netip.Prefix{s}, Text: "why", Replaces: 5},
 		Ack:       {Type: Ack, Talk: 1, Protocols: one, Initiator: ms, Responder: ms},
@@ -46,14 +46,14 @@ func rebuild(header []byte, ps [][]byte) []byte {
 // TestWhatEachMessageNeeds is the table of docs/protocol.md: "m" for a parameter
 // without which the message is malformed, "o" for one that may be left out.
 func TestWhatEachMessageNeeds(t *testing.T) {
-	table := map[Type]string{ // parameters 1 to 14
-		Request:   "oommm........o",
-		Response:  "oommmm.mm.....", // 8 and 9 with feature bit 0, as here
-		Nak:       "...o.....mmoom", // 14 with reason 19, as here
-		Ack:       "..m..mm.......",
-		Ready:     "..m..mmmm.....",
-		Close:     ".......m.m..o.",
-		Keepalive: ".......m......",
+	table := map[Type]string{ // parameters 1 to 16
+		Request:   "oommm........o.o",
+		Response:  "oommmm.mm.......", // 8 and 9 with feature bit 0, as here
+		Nak:       "...o.....mmoom..", // 14 with reason 19, as here
+		Ack:       "..m..mm.........",
+		Ready:     "..m..mmmm.......",
+		Close:     ".......m.m..o...",
+		Keepalive: ".......m........",
 	}
 	for typ, m := range whole() {
 		b, err := m.Encode()

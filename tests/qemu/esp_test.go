@@ -117,14 +117,14 @@ func TestESP(t *testing.T) {
 // stranger, and bob's xl2tpd hears nothing.
 func testPlain(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home) {
 	before := b.Router.MustRun(ctx, "cat /var/run/htip/tunnels/esp/*/log")
-	errors := func() string { return b.Router.MustRun(ctx, "grep -E 'XfrmInTmplMismatch|XfrmInNoPols' /proc/net/xfrm_stat") }
+	errors := func() string { return b.Router.MustRun(ctx, "grep XfrmIn /proc/net/xfrm_stat") }
 	was := errors()
 	stop, err := homes.Capture(ctx, b.Router, "wan", "udp port 17010")
 	if err != nil {
 		t.Fatal(err)
 	}
 	// SCCRQ, from another port than that of alice's policies.
-	a.Router.MustRun(ctx, `printf '\310\002\000\024\000\000\000\000\000\000\000\000\200\010\000\000\000\000\000\001' >/tmp/sccrq; nc -u -w 1 -p 29999 `+b.Router.WANAddr().String()+` 17010 </tmp/sccrq; rm /tmp/sccrq`)
+	a.Router.MustRun(ctx, `printf '\310\002\000\024\000\000\000\000\000\000\000\000\200\010\000\000\000\000\000\001' >/tmp/sccrq; busybox nc -u -w 1 -p 29999 `+b.Router.WANAddr().String()+` 17010 </tmp/sccrq; rm /tmp/sccrq`)
 	testSilence(ctx, t, l, b)
 	seen, err := stop()
 	if err != nil {
