@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -54,6 +53,7 @@ type esp struct {
 // espTunnel is a tunnel whose keys the keeper changes.
 type espTunnel struct {
 	Tunnel
+	local, remote ip4
 	send, receive espKeys
 	changed       time.Time // when the key of what is sent was changed last
 }
@@ -120,7 +120,7 @@ func (e *esp) probeAll() (found []string, err error) {
 
 // probe makes an association that nothing can use, and removes it.
 func (e *esp) probe(cipher string) error {
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback := ip4{127, 0, 0, 1}
 	s := &espSA{src: loopback, dst: loopback, spi: espFirstSPI, reqid: espMark, soft: time.Second, hard: 2 * time.Second}
 	var octets int
 	s.algorithm, octets = espCipher(cipher)
@@ -189,11 +189,25 @@ func (e *esp) ours(reqid uint32) (sas []espSA, policies []espPolicy, err error) 
 	if policies, err = e.kernel.policies(); err != nil {
 		return nil, nil, err
 	}
-	if reqid != 0 {
-		sas = slices.DeleteFunc(sas, func(s espSA) bool { return s.reqid != reqid })
-		policies = slices.DeleteFunc(policies, func(p espPolicy) bool { return p.reqid != reqid })
+	if reqid == 0 {
+		return sas, policies, nil
 	}
-	return sas, policies, nil
+	var some []espPolicy
+	for i := range policies {
+		if policies[i].reqid == reqid {
+			some = append(some, policies[i])
+		}
+	}
+	return withReqID(sas, reqid), some, nil
+}
+
+func withReqID(all []espSA, reqid uint32) (some []espSA) {
+	for i := range all {
+		if all[i].reqid == reqid {
+			some = append(some, all[i])
+		}
+	}
+	return some
 }
 
 // remove takes what there is of a reqid out of the kernel, the associations
@@ -216,14 +230,14 @@ func (e *esp) remove(reqid uint32) error {
 func (t *Tunnel) espPolicies() []espPolicy {
 	reqid := espReqID(t.Device)
 	return []espPolicy{
-		{reqid: reqid, sel: espSelector{dst: t.Remote.Addr(), sport: t.LocalPort}},
+		{reqid: reqid, sel: espSelector{dst: t.Remote.Addr().As4(), sport: t.LocalPort}},
 		{reqid: reqid, sel: espSelector{dport: t.LocalPort}, in: true},
 	}
 }
 
 // watched is a tunnel with its keys.
 func watched(t Tunnel) *espTunnel {
-	x := &espTunnel{Tunnel: t, changed: time.Now()}
+	x := &espTunnel{Tunnel: t, local: t.Local.As4(), remote: t.Remote.Addr().As4(), changed: time.Now()}
 	x.send, x.receive = newESPKeys(t.Secret, t.Cipher, t.Server), newESPKeys(t.Secret, t.Cipher, !t.Server)
 	x.Secret = nil
 	return x
@@ -231,7 +245,7 @@ func watched(t Tunnel) *espTunnel {
 
 // sa is the association of a generation, sent or received by.
 func (x *espTunnel) sa(n uint32, in bool, every time.Duration) *espSA {
-	s := &espSA{reqid: espReqID(x.Device), src: x.Local, dst: x.Remote.Addr(), hard: espHardSend * every}
+	s := &espSA{reqid: espReqID(x.Device), src: x.local, dst: x.remote, hard: espHardSend * every}
 	k := &x.send
 	s.sel.sport = x.LocalPort
 	if in {
@@ -255,8 +269,8 @@ func (x *espTunnel) sort(sas []espSA, now time.Time) (out, in []espGeneration, o
 	for i := range sas {
 		s := &sas[i]
 		k, list := &x.send, &out
-		want := espSelector{src: x.Local, dst: x.Remote.Addr(), sport: x.LocalPort}
-		if s.dst == x.Local {
+		want := espSelector{src: x.local, dst: x.remote, sport: x.LocalPort}
+		if s.dst == x.local {
 			k, list = &x.receive, &in
 			want = espSelector{src: want.dst, dst: want.src, dport: x.LocalPort}
 		}
@@ -278,8 +292,11 @@ func (e *esp) guarded(t *Tunnel) (bool, error) {
 	out, in, ok := watched(*t).sort(sas, time.Now())
 	want := t.espPolicies()
 	for i := range policies {
-		policies[i].index = 0
-		ok = ok && slices.Contains(want, policies[i])
+		p, w := &policies[i], &want[0]
+		if p.in {
+			w = &want[1]
+		}
+		ok = ok && p.sel == w.sel
 	}
 	return ok && len(policies) == len(want) && len(out) > 0 && len(in) > 0, nil
 }
@@ -401,13 +418,7 @@ func (e *esp) look(now time.Time) {
 	}
 	for _, device := range sortedKeys(e.tunnels) {
 		x := e.tunnels[device]
-		var sas []espSA
-		for i := range all {
-			if all[i].reqid == espReqID(device) {
-				sas = append(sas, all[i])
-			}
-		}
-		out, in, ok := x.sort(sas, now)
+		out, in, ok := x.sort(withReqID(all, espReqID(device)), now)
 		if !ok {
 			continue // the next comparison ends it
 		}

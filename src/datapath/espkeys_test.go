@@ -2,6 +2,8 @@ package datapath
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -41,6 +43,13 @@ func TestESPKeys(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+	for n := range 100 {
+		k := newESPKeys(espSecret(9), CipherAES, false)
+		want, err := hkdf.Expand(sha256.New, k.master, "htip l2tp-esp x aes-gcm-128 client \x00\x00\x00\x07", n)
+		if got := k.expand("x", 7, n); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d octets: %x, not %x", n, got, want)
 		}
 	}
 	// As docs/protocol.md has it, for other implementations.

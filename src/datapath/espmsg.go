@@ -62,16 +62,22 @@ func espCipher(name string) (kernel string, key int) {
 	return "rfc7539esp(chacha20,poly1305)", 32 + 4
 }
 
-// espSelector says which packets are meant: UDP between two addresses (not
-// valid: any), from or to a port (0: any).
+// ip4 is an IPv4 address, or zero for any. Package netip's are three times as
+// long, and the code that copies and compares them here as well.
+type ip4 [4]byte
+
+func (a ip4) String() string { return netip.AddrFrom4(a).String() }
+
+// espSelector says which packets are meant: UDP between two addresses, from or
+// to a port (0: any).
 type espSelector struct {
-	src, dst     netip.Addr
+	src, dst     ip4
 	sport, dport uint16
 }
 
 // espSA is a security association in transport mode (RFC 4301 §4.1).
 type espSA struct {
-	src, dst   netip.Addr
+	src, dst   ip4
 	spi, reqid uint32
 
 	// Told only.
@@ -112,23 +118,10 @@ type xfrmNetlink struct{}
 
 var _ xfrmKernel = xfrmNetlink{}
 
-func putAddr(b []byte, a netip.Addr) {
-	if a.Is4() {
-		copy(b, a.AsSlice())
-	}
-}
-
-func getAddr(b []byte) netip.Addr {
-	if a := netip.AddrFrom4([4]byte(b)); !a.IsUnspecified() {
-		return a
-	}
-	return netip.Addr{}
-}
-
 // encode writes struct xfrm_selector.
 func (s *espSelector) encode(b []byte) {
-	putAddr(b, s.dst)
-	putAddr(b[16:], s.src)
+	copy(b, s.dst[:])
+	copy(b[16:], s.src[:])
 	put := func(b []byte, port uint16) { // with its mask
 		if port != 0 {
 			binary.BigEndian.PutUint16(b, port)
@@ -138,17 +131,17 @@ func (s *espSelector) encode(b []byte) {
 	put(b[32:], s.dport)
 	put(b[36:], s.sport)
 	binary.NativeEndian.PutUint16(b[40:], unix.AF_INET)
-	if s.dst.IsValid() {
+	if s.dst != (ip4{}) {
 		b[42] = 32
 	}
-	if s.src.IsValid() {
+	if s.src != (ip4{}) {
 		b[43] = 32
 	}
 	b[44] = unix.IPPROTO_UDP
 }
 
 func (s *espSelector) decode(b []byte) {
-	s.dst, s.src = getAddr(b), getAddr(b[16:])
+	s.dst, s.src = ip4(b), ip4(b[16:])
 	s.dport, s.sport = binary.BigEndian.Uint16(b[32:]), binary.BigEndian.Uint16(b[36:])
 }
 
@@ -164,7 +157,7 @@ func (s *espSA) encode() []byte {
 	native := binary.NativeEndian
 	s.sel.encode(m)
 	s.id(m[sizeSelector:])
-	putAddr(m[80:], s.src)
+	copy(m[80:], s.src[:])
 	const never = 1<<64 - 1
 	life := m[atLifetime:]
 	native.PutUint64(life, never)
@@ -191,7 +184,7 @@ func (s *espSA) encode() []byte {
 // id writes struct xfrm_id; the offset of the protocol is that of struct
 // xfrm_usersa_id but for the family.
 func (s *espSA) id(b []byte) {
-	putAddr(b, s.dst)
+	copy(b, s.dst[:])
 	binary.BigEndian.PutUint32(b[16:], s.spi)
 	b[20] = unix.IPPROTO_ESP
 }
@@ -203,7 +196,7 @@ func (s *espSA) encodeID() []byte {
 	binary.NativeEndian.PutUint16(m[20:], unix.AF_INET)
 	m[22] = unix.IPPROTO_ESP
 	var src [16]byte
-	putAddr(src[:], s.src)
+	copy(src[:], s.src[:])
 	return rtnl.Put(m, xfrmSource, src[:]...)
 }
 
@@ -215,7 +208,7 @@ func decodeSA(m []byte) (s espSA, ok bool) {
 	}
 	native := binary.NativeEndian
 	s.sel.decode(m)
-	s.dst, s.spi, s.src = getAddr(m[56:]), binary.BigEndian.Uint32(m[72:]), getAddr(m[80:])
+	s.dst, s.spi, s.src = ip4(m[56:]), binary.BigEndian.Uint32(m[72:]), ip4(m[80:])
 	s.octets, s.packets = native.Uint64(m[atCurrent:]), native.Uint64(m[atCurrent+8:])
 	s.added = int64(native.Uint64(m[atCurrent+16:]))
 	s.reqid = native.Uint32(m[atReqID:])

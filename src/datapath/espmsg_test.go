@@ -3,12 +3,11 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
-	"net/netip"
 	"testing"
 	"time"
 )
 
-func wan(i byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 88, 99, i}) }
+func wan(i byte) ip4 { return ip4{192, 88, 99, i} }
 
 const capturedReqID = 0x48123456
 

@@ -123,8 +123,10 @@ func testPlain(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	// SCCRQ, from another port than that of alice's policies.
-	a.Router.MustRun(ctx, `printf '\310\002\000\024\000\000\000\000\000\000\000\000\200\010\000\000\000\000\000\001' >/tmp/sccrq; busybox nc -u -w 1 -p 29999 `+b.Router.WANAddr().String()+` 17010 </tmp/sccrq; rm /tmp/sccrq`)
+	// Another xl2tpd at alice, at a port that her policies say nothing of.
+	a.Router.MustRun(ctx, `mkdir /tmp/plain; cd /tmp/plain; printf '[global]\nport = 29999\n[lac x]\nlns = `+b.Router.WANAddr().String()+`:17010\nautodial = yes\n' >c
+xl2tpd -D -c /tmp/plain/c -p /tmp/plain/p -C /tmp/plain/control >/dev/null 2>&1 &
+p=$!; sleep 4; kill -9 $p; rm -r /tmp/plain`)
 	testSilence(ctx, t, l, b)
 	seen, err := stop()
 	if err != nil {
