@@ -61,6 +61,16 @@ func TestTunnelsSurvive(t *testing.T) {
 	}
 }
 
+// A server that only listens is nothing that a new process could take over.
+func TestUnagreedTunnelsAreNotSaved(t *testing.T) {
+	ts := sample()
+	ts["carol"] = &tunnel{Entry: htip.Entry{Peer: "carol", Protocol: htip.WireGuard, TunnelID: 7, Role: htip.Responder, LocalPort: 17011}, Key: make([]byte, 32)}
+	got, err := decodeTunnels(through(t, encodeTunnels(ts)))
+	if err != nil || len(got) != 1 || got["bob"] == nil {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestStateSurvives(t *testing.T) {
 	want := map[string]homeState{
 		"bob":   {Key: make([]byte, 32), Record: htip.Record{Own: sample()["bob"].Entry.Own, Theirs: sample()["bob"].Entry.Theirs}, Wanted: true, Ended: true},
