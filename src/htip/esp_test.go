@@ -120,6 +120,32 @@ func TestESPIsChosen(t *testing.T) {
 	}
 }
 
+// TestPPTPBehindNAT: GRE has no ports either.
+func TestPPTPBehindNAT(t *testing.T) {
+	for _, c := range []struct {
+		a, b Ends
+		want Type
+	}{
+		{ends("192.168.7.2", "198.51.100.2"), ends("198.51.100.2", "192.0.2.1"), Nak},
+		{ends("192.0.2.1", "198.51.100.2"), ends("198.51.100.2", "192.0.2.1"), Response},
+		{Ends{}, Ends{}, Response},
+	} {
+		_, a, b := espHomes(t, [2]Features{})
+		for _, n := range []*node{a, b} {
+			n.cfg.Protocols = []Protocol{PPTP}
+			for _, p := range n.peers {
+				p.Protocols = n.cfg.Protocols
+			}
+		}
+		a.Handle("bob", Connect{})
+		req := sent(t, a.Handle("bob", Opened{Conn: 7, Ends: c.a}))
+		m := sent(t, b.Handle("alice", Received{Conn: 7, Msg: req, Ends: c.b}))
+		if m.Type != c.want || c.want == Nak && !strings.Contains(m.Text, "pptp does not pass through it") {
+			t.Errorf("%v, %v: %+v", c.a, c.b, m)
+		}
+	}
+}
+
 // TestESPWithoutCipher: a responder that chooses what can't be is refused.
 func TestESPWithoutCipher(t *testing.T) {
 	_, a, b := espHomes(t, [2]Features{FeatureAES, FeatureAES})

@@ -135,15 +135,22 @@ func (g *Gateway) requested(p *peer, c ConnID, ends Ends, m *Message) {
 		return
 	}
 
-	why := g.noESP(ends, m)
+	why := "" // the best of those that both allow is not possible
 	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool {
-		return contains(g.protocols(p), x) && (x != L2TPESP || why == "")
-	})
-	if i < 0 {
-		if why != "" && contains(m.Protocols, L2TPESP) && contains(g.protocols(p), L2TPESP) {
-			g.refuse(p, m, ReasonNoProtocol, why)
-			return
+		if !contains(g.protocols(p), x) {
+			return false
 		}
+		o := g.obstacle(x, ends, m)
+		if why == "" {
+			why = o
+		}
+		return o == ""
+	})
+	if i < 0 && why != "" {
+		g.refuse(p, m, ReasonNoProtocol, why)
+		return
+	}
+	if i < 0 {
 		g.tell(p, m, ReasonNoProtocol, "this gateway allows you "+g.possible(p))
 		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s, allowed here: %s", protocolList(m.Protocols), g.possible(p)))
 		return
