@@ -50,10 +50,11 @@ type esp struct {
 	ciphers []string // of this kernel
 }
 
-// espTunnel is a tunnel whose keys the keeper changes.
+// espTunnel is what the kernel's IPsec has to do with a tunnel.
 type espTunnel struct {
-	Tunnel
+	reqid         uint32
 	local, remote ip4
+	port          uint16
 	send, receive espKeys
 	changed       time.Time // when the key of what is sent was changed last
 }
@@ -226,32 +227,30 @@ func (e *esp) remove(reqid uint32) error {
 	return err
 }
 
-// espPolicies are the policies of a tunnel.
-func (t *Tunnel) espPolicies() []espPolicy {
-	reqid := espReqID(t.Device)
+// policies are those of a tunnel: for what is sent, for what is received.
+func (x *espTunnel) policies() []espPolicy {
 	return []espPolicy{
-		{reqid: reqid, sel: espSelector{dst: t.Remote.Addr().As4(), sport: t.LocalPort}},
-		{reqid: reqid, sel: espSelector{dport: t.LocalPort}, in: true},
+		{reqid: x.reqid, sel: espSelector{dst: x.remote, sport: x.port}},
+		{reqid: x.reqid, sel: espSelector{dport: x.port}, in: true},
 	}
 }
 
-// watched is a tunnel with its keys.
-func watched(t Tunnel) *espTunnel {
-	x := &espTunnel{Tunnel: t, local: t.Local.As4(), remote: t.Remote.Addr().As4(), changed: time.Now()}
-	x.send, x.receive = newESPKeys(t.Secret, t.Cipher, t.Server), newESPKeys(t.Secret, t.Cipher, !t.Server)
-	x.Secret = nil
-	return x
+func inKernelESP(t *Tunnel) *espTunnel {
+	return &espTunnel{
+		reqid: espReqID(t.Device), local: t.Local.As4(), remote: t.Remote.Addr().As4(), port: t.LocalPort, changed: time.Now(),
+		send: newESPKeys(t.Secret, t.Cipher, t.Server), receive: newESPKeys(t.Secret, t.Cipher, !t.Server),
+	}
 }
 
 // sa is the association of a generation, sent or received by.
 func (x *espTunnel) sa(n uint32, in bool, every time.Duration) *espSA {
-	s := &espSA{reqid: espReqID(x.Device), src: x.local, dst: x.remote, hard: espHardSend * every}
+	s := &espSA{reqid: x.reqid, src: x.local, dst: x.remote, hard: espHardSend * every}
 	k := &x.send
-	s.sel.sport = x.LocalPort
+	s.sel.sport = x.port
 	if in {
 		k = &x.receive
 		s.src, s.dst, s.hard = s.dst, s.src, espHardReceive*every
-		s.sel.sport, s.sel.dport = 0, x.LocalPort
+		s.sel.sport, s.sel.dport = 0, x.port
 	}
 	// With a soft limit before the hard one the kernel bears a clock that is set
 	// meanwhile, as on a router without a battery after each start.
@@ -269,10 +268,10 @@ func (x *espTunnel) sort(sas []espSA, now time.Time) (out, in []espGeneration, o
 	for i := range sas {
 		s := &sas[i]
 		k, list := &x.send, &out
-		want := espSelector{src: x.local, dst: x.remote, sport: x.LocalPort}
+		want := espSelector{src: x.local, dst: x.remote, sport: x.port}
 		if s.dst == x.local {
 			k, list = &x.receive, &in
-			want = espSelector{src: want.dst, dst: want.src, dport: x.LocalPort}
+			want = espSelector{src: want.dst, dst: want.src, dport: x.port}
 		}
 		n, ours := k.generation(s.spi)
 		if !ours || s.algorithm != algorithm || s.sel != want || s.src != want.src || s.dst != want.dst {
@@ -285,12 +284,13 @@ func (x *espTunnel) sort(sas []espSA, now time.Time) (out, in []espGeneration, o
 
 // guarded tells whether the kernel has just what the tunnel needs.
 func (e *esp) guarded(t *Tunnel) (bool, error) {
-	sas, policies, err := e.ours(espReqID(t.Device))
+	x := inKernelESP(t)
+	sas, policies, err := e.ours(x.reqid)
 	if err != nil {
 		return false, err
 	}
-	out, in, ok := watched(*t).sort(sas, time.Now())
-	want := t.espPolicies()
+	out, in, ok := x.sort(sas, time.Now())
+	want := x.policies()
 	for i := range policies {
 		p, w := &policies[i], &want[0]
 		if p.in {
@@ -310,7 +310,7 @@ func (e *esp) runs(t Tunnel) (bool, error) {
 }
 
 func (e *esp) adopt(t Tunnel) error {
-	e.keep(t)
+	e.keep(&t)
 	return e.l2tp.adopt(t.withoutESP())
 }
 
@@ -326,26 +326,28 @@ func (e *esp) start(ctx context.Context, t Tunnel) error {
 	if err := e.end(ctx, t.Device); err != nil {
 		return err
 	}
-	if err := e.guard(t); err != nil {
+	err := e.guard(&t)
+	if err == nil {
+		err = e.l2tp.start(ctx, t.withoutESP())
+	}
+	if err != nil {
 		return errors.Join(err, e.remove(espReqID(t.Device)))
 	}
-	if err := e.l2tp.start(ctx, t.withoutESP()); err != nil {
-		return errors.Join(err, e.remove(espReqID(t.Device)))
-	}
-	e.keep(t)
+	e.keep(&t)
 	return nil
 }
 
 // guard makes a tunnel's first associations and its policies.
-func (e *esp) guard(t Tunnel) error {
-	x := watched(t)
+func (e *esp) guard(t *Tunnel) error {
+	x := inKernelESP(t)
 	err := e.kernel.addSA(x.sa(0, false, e.times.every))
 	for n := uint32(0); n <= espAhead && err == nil; n++ {
 		err = e.kernel.addSA(x.sa(n, true, e.times.every))
 	}
-	for _, p := range t.espPolicies() {
+	want := x.policies()
+	for i := range want {
 		if err == nil {
-			err = e.kernel.addPolicy(&p)
+			err = e.kernel.addPolicy(&want[i])
 		}
 	}
 	if errors.Is(err, unix.EEXIST) {
@@ -381,12 +383,12 @@ func (e *esp) sweep() error {
 }
 
 // keep has the keeper change a tunnel's keys.
-func (e *esp) keep(t Tunnel) {
+func (e *esp) keep(t *Tunnel) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.spent[t.Device] = string(t.Secret)
 	if e.tunnels[t.Device] == nil {
-		e.tunnels[t.Device] = watched(t)
+		e.tunnels[t.Device] = inKernelESP(t)
 	}
 	if !e.keeping {
 		e.keeping = true
@@ -408,37 +410,38 @@ func (e *esp) keeper() {
 	}
 }
 
-// look changes the keys whose time has come. Callers hold e.mu, so that no
-// tunnel ends meanwhile. What fails is tried at the next look.
+// look changes the keys whose time has come, and puts policies back that
+// somebody has removed. Callers hold e.mu, so that no tunnel ends meanwhile.
+// What fails is tried at the next look.
 func (e *esp) look(now time.Time) {
 	all, err := e.kernel.sas()
-	if err != nil {
-		e.log.Warn("keys are not changed", "err", err)
-		return
-	}
 	for _, device := range sortedKeys(e.tunnels) {
 		x := e.tunnels[device]
-		out, in, ok := x.sort(withReqID(all, espReqID(device)), now)
+		want := x.policies()
+		for i := range want {
+			if e.kernel.addPolicy(&want[i]) == nil { // else it is there
+				e.log.Warn("a policy of IPsec was gone", "device", device)
+			}
+		}
+		out, in, ok := x.sort(withReqID(all, x.reqid), now)
 		if !ok {
 			continue // the next comparison ends it
 		}
 		send := e.times.sending(out, now.Sub(x.changed) >= e.times.pause)
 		if len(send.add) > 0 {
 			x.changed = now
+			e.log.Info("new key", "device", device, "generation", send.add[0])
 		}
-		err := errors.Join(e.change(x, send, false), e.change(x, e.times.receiving(in), true))
-		if err != nil {
-			e.log.Warn("keys are not changed", "device", device, "err", err)
-		}
+		err = errors.Join(err, e.change(x, send, false), e.change(x, e.times.receiving(in), true))
+	}
+	if err != nil {
+		e.log.Warn("keys are not changed", "err", err)
 	}
 }
 
 func (e *esp) change(x *espTunnel, c espChange, in bool) (err error) {
 	for _, n := range c.add {
 		err = errors.Join(err, e.kernel.addSA(x.sa(n, in, e.times.every)))
-		if !in {
-			e.log.Info("new key", "device", x.Device, "generation", n)
-		}
 	}
 	for _, n := range c.remove {
 		err = errors.Join(err, e.kernel.removeSA(x.sa(n, in, e.times.every)))

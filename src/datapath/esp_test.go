@@ -286,7 +286,7 @@ func TestESPOrphans(t *testing.T) {
 	e, k := newESPBench(t, "usual")
 	before := k.String()
 	tun := inESP(homeB())
-	if err := e.guard(tun); err != nil {
+	if err := e.guard(&tun); err != nil {
 		t.Fatal(err)
 	}
 	devices, err := e.held()
@@ -351,6 +351,13 @@ func TestESPKeeper(t *testing.T) {
 	check(2*time.Hour+30*time.Second, "[1] [1 2 3 4]")
 	if !k.isRunning(e, tun) {
 		t.Error("it does not run any more")
+	}
+	// Somebody takes the policies away: they are back at the next look.
+	kept := slices.Clone(k.ps)
+	k.ps = k.ps[:1]
+	check(2*time.Hour+35*time.Second, "[1] [1 2 3 4]")
+	if len(k.ps) != len(kept) || !k.isRunning(e, tun) {
+		t.Errorf("policies: %+v", k.ps)
 	}
 	k.addErr = errors.New("no memory")
 	use(peers.spi(3))

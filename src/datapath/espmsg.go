@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,8 +64,6 @@ func espCipher(name string) (kernel string, key int) {
 // ip4 is an IPv4 address, or zero for any. Package netip's are three times as
 // long, and the code that copies and compares them here as well.
 type ip4 [4]byte
-
-func (a ip4) String() string { return netip.AddrFrom4(a).String() }
 
 // espSelector says which packets are meant: UDP between two addresses, from or
 // to a port (0: any).
@@ -274,71 +271,58 @@ func decodePolicy(m []byte) (p espPolicy, ok bool) {
 	return p, espOurs(p.reqid) && m[160] <= xfrmPolicyOut
 }
 
-func xfrmDump(kind int) ([][]byte, error) {
-	answers, err := rtnl.Ask(unix.NETLINK_XFRM, kind, unix.NLM_F_DUMP, nil)
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil, nil // a kernel without IPsec has nothing of ours
+// xfrmAsk sends a message; an error of the kernel that means that there is
+// nothing to be done is none.
+func xfrmAsk(kind, flags int, msg []byte, none error) ([][]byte, error) {
+	answers, err := rtnl.Ask(unix.NETLINK_XFRM, kind, flags, msg)
+	if none != nil && errors.Is(err, none) {
+		return nil, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("IPsec of the kernel, message %#x: %w", kind, err)
 	}
 	return answers, err
 }
 
 func (xfrmNetlink) sas() (out []espSA, err error) {
-	answers, err := xfrmDump(xfrmGetSA)
-	if err != nil {
-		return nil, fmt.Errorf("list IPsec associations: %w", err)
-	}
+	// A kernel without IPsec has nothing of ours.
+	answers, err := xfrmAsk(xfrmGetSA, unix.NLM_F_DUMP, nil, unix.EPROTONOSUPPORT)
 	for _, m := range answers {
 		if s, ok := decodeSA(m); ok {
 			out = append(out, s)
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 func (xfrmNetlink) policies() (out []espPolicy, err error) {
-	answers, err := xfrmDump(xfrmGetPolicy)
-	if err != nil {
-		return nil, fmt.Errorf("list IPsec policies: %w", err)
-	}
+	answers, err := xfrmAsk(xfrmGetPolicy, unix.NLM_F_DUMP, nil, unix.EPROTONOSUPPORT)
 	for _, m := range answers {
 		if p, ok := decodePolicy(m); ok {
 			out = append(out, p)
 		}
 	}
-	return out, nil
+	return out, err
 }
 
-func xfrmChange(kind, flags int, msg []byte) error {
-	_, err := rtnl.Ask(unix.NETLINK_XFRM, kind, unix.NLM_F_ACK|flags, msg)
+const xfrmNew = unix.NLM_F_ACK | unix.NLM_F_CREATE | unix.NLM_F_EXCL
+
+func (xfrmNetlink) addSA(s *espSA) error {
+	_, err := xfrmAsk(xfrmNewSA, xfrmNew, s.encode(), nil)
 	return err
 }
 
-const xfrmNew = unix.NLM_F_CREATE | unix.NLM_F_EXCL
-
-func (xfrmNetlink) addSA(s *espSA) error {
-	if err := xfrmChange(xfrmNewSA, xfrmNew, s.encode()); err != nil {
-		return fmt.Errorf("make an IPsec association from %s to %s: %w", s.src, s.dst, err)
-	}
-	return nil
-}
-
 func (xfrmNetlink) addPolicy(p *espPolicy) error {
-	if err := xfrmChange(xfrmNewPolicy, xfrmNew, p.encode()); err != nil {
-		return fmt.Errorf("make an IPsec policy: %w", err)
-	}
-	return nil
+	_, err := xfrmAsk(xfrmNewPolicy, xfrmNew, p.encode(), nil)
+	return err
 }
 
 func (xfrmNetlink) removeSA(s *espSA) error {
-	if err := xfrmChange(xfrmDeleteSA, 0, s.encodeID()); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("remove an IPsec association from %s to %s: %w", s.src, s.dst, err)
-	}
-	return nil
+	_, err := xfrmAsk(xfrmDeleteSA, unix.NLM_F_ACK, s.encodeID(), unix.ESRCH)
+	return err
 }
 
 func (xfrmNetlink) removePolicy(p *espPolicy) error {
-	if err := xfrmChange(xfrmDeletePolicy, 0, p.encodeID()); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove an IPsec policy: %w", err)
-	}
-	return nil
+	_, err := xfrmAsk(xfrmDeletePolicy, unix.NLM_F_ACK, p.encodeID(), unix.ENOENT)
+	return err
 }
