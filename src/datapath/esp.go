@@ -428,23 +428,27 @@ func (e *esp) look(now time.Time) {
 			continue // the next comparison ends it
 		}
 		send := e.times.sending(out, now.Sub(x.changed) >= e.times.pause)
-		if len(send.add) > 0 {
+		if send.to > 0 {
 			x.changed = now
-			e.log.Info("new key", "device", device, "generation", send.add[0])
+			e.log.Info("new key", "device", device, "generation", send.from)
 		}
-		err = errors.Join(err, e.change(x, send, false), e.change(x, e.times.receiving(in), true))
+		err = errors.Join(err, e.change(x, out, send, false), e.change(x, in, e.times.receiving(in), true))
 	}
 	if err != nil {
 		e.log.Warn("keys are not changed", "err", err)
 	}
 }
 
-func (e *esp) change(x *espTunnel, c espChange, in bool) (err error) {
-	for _, n := range c.add {
-		err = errors.Join(err, e.kernel.addSA(x.sa(n, in, e.times.every)))
+func (e *esp) change(x *espTunnel, have []espGeneration, c espChange, in bool) (err error) {
+	for n := c.from; n < c.to; n++ {
+		if !has(have, n) {
+			err = errors.Join(err, e.kernel.addSA(x.sa(n, in, e.times.every)))
+		}
 	}
-	for _, n := range c.remove {
-		err = errors.Join(err, e.kernel.removeSA(x.sa(n, in, e.times.every)))
+	for _, g := range have {
+		if g.n < c.below {
+			err = errors.Join(err, e.kernel.removeSA(x.sa(g.n, in, e.times.every)))
+		}
 	}
 	return err
 }

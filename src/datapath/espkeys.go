@@ -128,8 +128,9 @@ type espGeneration struct {
 	spread          uint8         // makes tunnels change at different times
 }
 
-// espChange is what has to be done in one direction.
-type espChange struct{ add, remove []uint32 }
+// espChange is what has to be done in one direction: generations from … to - 1
+// have to be there, those below another one go.
+type espChange struct{ from, to, below uint32 }
 
 // highest is the newest generation of all, or of those that have carried a
 // packet.
@@ -142,25 +143,31 @@ func highest(have []espGeneration, used bool) (top espGeneration, ok bool) {
 	return top, ok
 }
 
+func has(have []espGeneration, n uint32) bool {
+	for _, g := range have {
+		if g.n == n {
+			return true
+		}
+	}
+	return false
+}
+
 // sending decides about the associations that are sent by; the kernel takes the
 // newest one. rested: the last change is long enough ago. The old one goes at
 // the look after the new one came, so that no packet is caught between the two.
 func (t *espTimes) sending(have []espGeneration, rested bool) (c espChange) {
 	top, ok := highest(have, false)
-	if !ok {
-		return c
-	}
 	for _, g := range have {
 		if g.n < top.n {
-			c.remove = append(c.remove, g.n)
+			return espChange{below: top.n}
 		}
 	}
 	soft := t.every - t.every/4*time.Duration(top.spread)/256 // up to a quarter earlier
-	worn := top.age >= soft || top.age < -t.every || top.packets >= espPackets || top.octets >= espOctets
-	if len(c.remove) == 0 && rested && top.packets > 0 && worn {
-		c.add = []uint32{top.n + 1}
+	if ok && rested && top.packets > 0 &&
+		(top.age >= soft || top.age < -t.every || top.packets >= espPackets || top.octets >= espOctets) {
+		return espChange{from: top.n + 1, to: top.n + 2}
 	}
-	return c
+	return espChange{}
 }
 
 // receiving decides about the associations that are received by: the newest
@@ -175,17 +182,8 @@ func (t *espTimes) receiving(have []espGeneration) (c espChange) {
 			}
 		}
 	}
-	there := 0 // bits: how far ahead
-	for _, g := range have {
-		if g.n+1 < now.n {
-			c.remove = append(c.remove, g.n)
-		}
-		there |= 1 << (g.n - now.n)
+	if len(have) == 0 {
+		return espChange{}
 	}
-	for i := uint32(1); i <= espAhead && len(have) > 0; i++ {
-		if there&(1<<i) == 0 {
-			c.add = append(c.add, now.n+i)
-		}
-	}
-	return c
+	return espChange{now.n + 1, now.n + 1 + espAhead, max(now.n, 1) - 1}
 }

@@ -80,6 +80,26 @@ func TestESPGenerations(t *testing.T) {
 // server sends by a secret of 0, 1, 2 … 47.
 const espExample = "34163a4d 34163a4e ef7483fb120c80d5c5ca87b51c5203bc5c27c7128ee12e39e7478400d7bb739396985d0c"
 
+// done is what a change comes to.
+func done(have []espGeneration, c espChange) string {
+	add, remove := changes(have, c)
+	return fmt.Sprintf("add %v, remove %v", add, remove)
+}
+
+func changes(have []espGeneration, c espChange) (add, remove []uint32) {
+	for n := c.from; n < c.to; n++ {
+		if !has(have, n) {
+			add = append(add, n)
+		}
+	}
+	for _, g := range have {
+		if g.n < c.below {
+			remove = append(remove, g.n)
+		}
+	}
+	return add, remove
+}
+
 func gens(ns ...uint32) (out []espGeneration) {
 	for _, n := range ns {
 		out = append(out, espGeneration{n: n})
@@ -95,19 +115,19 @@ func TestESPSending(t *testing.T) {
 		rested bool
 		want   string
 	}{
-		{"nothing is there", nil, true, "{[] []}"},
-		{"new", []espGeneration{{n: 3, packets: 1}}, true, "{[] []}"},
-		{"old", []espGeneration{{n: 3, packets: 1, age: time.Hour}}, true, "{[4] []}"},
-		{"old, and a little earlier than another tunnel", []espGeneration{{n: 3, packets: 1, age: 46 * time.Minute, spread: 255}}, true, "{[4] []}"},
-		{"not so old", []espGeneration{{n: 3, packets: 1, age: 46 * time.Minute, spread: 20}}, true, "{[] []}"},
-		{"old, changed a moment ago", []espGeneration{{n: 3, packets: 1, age: time.Hour}}, false, "{[] []}"},
-		{"old and never used", []espGeneration{{n: 3, age: time.Hour}}, true, "{[] []}"},
-		{"the clock was set back", []espGeneration{{n: 3, packets: 1, age: -20 * 365 * 24 * time.Hour}}, true, "{[4] []}"},
-		{"many packets", []espGeneration{{n: 3, packets: 1 << 31}}, true, "{[4] []}"},
-		{"many octets", []espGeneration{{n: 3, packets: 9, octets: 1 << 36}}, true, "{[4] []}"},
-		{"one before it is left", append(gens(2), espGeneration{n: 3, packets: 1, age: time.Hour}), true, "{[] [2]}"},
+		{"nothing is there", nil, true, "add [], remove []"},
+		{"new", []espGeneration{{n: 3, packets: 1}}, true, "add [], remove []"},
+		{"old", []espGeneration{{n: 3, packets: 1, age: time.Hour}}, true, "add [4], remove []"},
+		{"old, and a little earlier than another tunnel", []espGeneration{{n: 3, packets: 1, age: 46 * time.Minute, spread: 255}}, true, "add [4], remove []"},
+		{"not so old", []espGeneration{{n: 3, packets: 1, age: 46 * time.Minute, spread: 20}}, true, "add [], remove []"},
+		{"old, changed a moment ago", []espGeneration{{n: 3, packets: 1, age: time.Hour}}, false, "add [], remove []"},
+		{"old and never used", []espGeneration{{n: 3, age: time.Hour}}, true, "add [], remove []"},
+		{"the clock was set back", []espGeneration{{n: 3, packets: 1, age: -20 * 365 * 24 * time.Hour}}, true, "add [4], remove []"},
+		{"many packets", []espGeneration{{n: 3, packets: 1 << 31}}, true, "add [4], remove []"},
+		{"many octets", []espGeneration{{n: 3, packets: 9, octets: 1 << 36}}, true, "add [4], remove []"},
+		{"one before it is left", append(gens(2), espGeneration{n: 3, packets: 1, age: time.Hour}), true, "add [], remove [2]"},
 	} {
-		if got := fmt.Sprint(times.sending(c.have, c.rested)); got != c.want {
+		if got := done(c.have, times.sending(c.have, c.rested)); got != c.want {
 			t.Errorf("%s: %s, not %s", c.name, got, c.want)
 		}
 	}
@@ -120,15 +140,15 @@ func TestESPReceiving(t *testing.T) {
 		have []espGeneration
 		want string
 	}{
-		{"nothing is there", nil, "{[] []}"},
-		{"not used yet", gens(0, 1, 2), "{[] []}"},
-		{"killed in the middle of the start", gens(0), "{[1 2] []}"},
-		{"the first is used", append(gens(1, 2), espGeneration{n: 0, packets: 9}), "{[] []}"},
-		{"the second is used", append(gens(2), espGeneration{n: 0, packets: 9}, espGeneration{n: 1, packets: 1}), "{[3] []}"},
-		{"the third is used, the second still may be", append(gens(3), espGeneration{n: 0, packets: 9}, espGeneration{n: 1, packets: 1}, espGeneration{n: 2, packets: 1}), "{[4] [0]}"},
-		{"two were passed while nobody looked", append(gens(0, 1), espGeneration{n: 2, packets: 1}), "{[3 4] [0]}"},
+		{"nothing is there", nil, "add [], remove []"},
+		{"not used yet", gens(0, 1, 2), "add [], remove []"},
+		{"killed in the middle of the start", gens(0), "add [1 2], remove []"},
+		{"the first is used", append(gens(1, 2), espGeneration{n: 0, packets: 9}), "add [], remove []"},
+		{"the second is used", append(gens(2), espGeneration{n: 0, packets: 9}, espGeneration{n: 1, packets: 1}), "add [3], remove []"},
+		{"the third is used, the second still may be", append(gens(3), espGeneration{n: 0, packets: 9}, espGeneration{n: 1, packets: 1}, espGeneration{n: 2, packets: 1}), "add [4], remove [0]"},
+		{"two were passed while nobody looked", append(gens(0, 1), espGeneration{n: 2, packets: 1}), "add [3 4], remove [0]"},
 	} {
-		if got := fmt.Sprint(times.receiving(c.have)); got != c.want {
+		if got := done(c.have, times.receiving(c.have)); got != c.want {
 			t.Errorf("%s: %s, not %s", c.name, got, c.want)
 		}
 	}
@@ -211,15 +231,15 @@ func TestESPNothingIsLost(t *testing.T) {
 				// Somebody who is away can't miss more than he has keys for.
 				newest, _ := highest(values(out), false)
 				may := recvAway == 0 || newest.n < known+espAhead
-				c := times.sending(values(out), now-changed >= times.pause && may)
-				for _, n := range c.add {
+				add, remove := changes(values(out), times.sending(values(out), now-changed >= times.pause && may))
+				for _, n := range add {
 					if used[n] {
 						t.Fatalf("generation %d a second time", n)
 					}
 					used[n], made[n], changed = true, now, now
 					out = append(out, &espGeneration{n: n})
 				}
-				out = slices.DeleteFunc(out, func(g *espGeneration) bool { return slices.Contains(c.remove, g.n) })
+				out = slices.DeleteFunc(out, func(g *espGeneration) bool { return slices.Contains(remove, g.n) })
 			}
 			if r.IntN(awayOnce) == 0 && recvAway == 0 {
 				recvAway = now + time.Duration(r.IntN(int(3*every)))
@@ -230,11 +250,11 @@ func TestESPNothingIsLost(t *testing.T) {
 					known = g.n
 				}
 				recvLook = now + times.look + time.Duration(r.IntN(3))*tick
-				c := times.receiving(values(in))
-				for _, n := range c.add {
+				add, remove := changes(values(in), times.receiving(values(in)))
+				for _, n := range add {
 					in = append(in, &espGeneration{n: n})
 				}
-				in = slices.DeleteFunc(in, func(g *espGeneration) bool { return slices.Contains(c.remove, g.n) })
+				in = slices.DeleteFunc(in, func(g *espGeneration) bool { return slices.Contains(remove, g.n) })
 				if len(in) > espAhead+2 {
 					t.Fatalf("%d associations: %v", len(in), values(in))
 				}
