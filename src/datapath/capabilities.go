@@ -44,7 +44,7 @@ func (m *Manager) Capabilities(ctx context.Context) []Capability {
 			Warnings: warnings,
 		}
 		if e, ok := m.drivers[p].(*esp); ok {
-			c.Ciphers, _ = e.find(ctx)
+			c.Ciphers, _ = e.find(ctx, false)
 			c.FastAES = e.fast()
 		}
 		all = append(all, c)

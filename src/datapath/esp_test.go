@@ -384,7 +384,7 @@ func TestESPMissing(t *testing.T) {
 		ciphers string
 		missing string
 	}{
-		{none, nil, "[]", "install kmod-ipsec, kmod-ipsec4 and kmod-crypto-chacha20poly1305"},
+		{none, nil, "[]", "install kmod-ipsec, kmod-ipsec4, kmod-crypto-seqiv and kmod-crypto-chacha20poly1305"},
 		{map[string]error{"rfc4106(gcm(aes))": unix.ENOSYS}, nil, "[chacha20-poly1305]", ""},
 		{map[string]error{"rfc7539esp(chacha20,poly1305)": unix.ENOSYS}, nil, "[aes-gcm-128]", ""},
 		{none, map[string]bool{"esp4": true}, "[aes-gcm-128 chacha20-poly1305]", ""},
@@ -400,7 +400,7 @@ func TestESPMissing(t *testing.T) {
 			}
 		}
 		missing := strings.Join(e.missing(ctx), "; ")
-		if got, _ := e.find(ctx); fmt.Sprint(got) != c.ciphers || !strings.Contains(missing, c.missing) || c.missing == "" && missing != "" {
+		if got, _ := e.find(ctx, false); fmt.Sprint(got) != c.ciphers || !strings.Contains(missing, c.missing) || c.missing == "" && missing != "" {
 			t.Errorf("%v, %q", got, missing)
 		}
 		if c.absent == nil && loaded > 0 {
@@ -409,6 +409,13 @@ func TestESPMissing(t *testing.T) {
 		if k.String() != before {
 			t.Errorf("a probe is left:\n%s", k)
 		}
+	}
+	e, k := newESPBench(t, "usual")
+	k.absent = none
+	e.l2tp.xl2tpd = "/nonexistent"
+	e.load = func(context.Context, string) { t.Error("modules are loaded where nobody wants them") }
+	if missing := strings.Join(e.missing(ctx), "; "); !strings.Contains(missing, "xl2tpd is not installed") || !strings.Contains(missing, "kmod-ipsec4") {
+		t.Error(missing)
 	}
 	for text, want := range map[string]bool{
 		"": false,
