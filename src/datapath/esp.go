@@ -60,7 +60,7 @@ type espTunnel struct {
 }
 
 func newESP(l *l2tp, k xfrmKernel, load func(context.Context, string), every time.Duration, log *slog.Logger) *esp {
-	if every == 0 {
+	if every <= 0 {
 		every = espEvery
 	}
 	return &esp{
