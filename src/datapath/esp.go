@@ -141,14 +141,7 @@ func (e *esp) probe(cipher string) error {
 // ChaCha20-Poly1305 is a quarter faster (measured on MIPS).
 func (e *esp) fast() bool {
 	b, _ := os.ReadFile(e.proc + "/cpuinfo")
-	for line := range strings.Lines(string(b)) {
-		name, list, _ := strings.Cut(line, ":")
-		switch strings.TrimSpace(name) {
-		case "flags", "Features":
-			return slices.Contains(strings.Fields(list), "aes")
-		}
-	}
-	return false
+	return slices.Contains(strings.Fields(string(b)), "aes") // among its flags, or features
 }
 
 // espOrphan begins the name under which associations and policies without a
@@ -160,68 +153,43 @@ func (e *esp) held() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := map[uint32]bool{espMark: true} // a probe's goes by itself
-	for _, d := range devices {
-		known[espReqID(d)] = true
-	}
-	sas, policies, err := e.ours(0)
+	sas, err := e.kernel.sas(0)
 	if err != nil {
 		return nil, err
 	}
-	orphan := func(reqid uint32) {
-		if !known[reqid] {
-			known[reqid] = true
-			devices = append(devices, espOrphan+strconv.FormatUint(uint64(reqid), 16))
-		}
+	policies, err := e.kernel.policies(0)
+	if err != nil {
+		return nil, err
 	}
+	known := []uint32{espMark} // a probe's goes by itself
+	for _, d := range devices {
+		known = append(known, espReqID(d))
+	}
+	var found []uint32
 	for i := range sas {
-		orphan(sas[i].reqid)
+		found = append(found, sas[i].reqid)
 	}
 	for i := range policies {
-		orphan(policies[i].reqid)
+		found = append(found, policies[i].reqid)
+	}
+	for _, reqid := range found {
+		if !slices.Contains(known, reqid) {
+			known = append(known, reqid)
+			devices = append(devices, espOrphan+strconv.FormatUint(uint64(reqid), 16))
+		}
 	}
 	return devices, nil
 }
 
-// ours is what the kernel has of a reqid, or of all of ours.
-func (e *esp) ours(reqid uint32) (sas []espSA, policies []espPolicy, err error) {
-	if sas, err = e.kernel.sas(); err != nil {
-		return nil, nil, err
-	}
-	if policies, err = e.kernel.policies(); err != nil {
-		return nil, nil, err
-	}
-	if reqid == 0 {
-		return sas, policies, nil
-	}
-	var some []espPolicy
-	for i := range policies {
-		if policies[i].reqid == reqid {
-			some = append(some, policies[i])
-		}
-	}
-	return withReqID(sas, reqid), some, nil
-}
-
-func withReqID(all []espSA, reqid uint32) (some []espSA) {
-	for i := range all {
-		if all[i].reqid == reqid {
-			some = append(some, all[i])
-		}
-	}
-	return some
-}
-
-// remove takes what there is of a reqid out of the kernel, the associations
-// first: what is still sent then is dropped.
+// remove takes what there is of a reqid, or of all of ours, out of the kernel,
+// the associations first: what is still sent then is dropped.
 func (e *esp) remove(reqid uint32) error {
-	sas, policies, err := e.ours(reqid)
-	if err != nil {
-		return err
-	}
+	sas, err := e.kernel.sas(reqid)
 	for i := range sas {
 		err = errors.Join(err, e.kernel.removeSA(&sas[i]))
 	}
+	policies, bad := e.kernel.policies(reqid)
+	err = errors.Join(err, bad)
 	for i := range policies {
 		err = errors.Join(err, e.kernel.removePolicy(&policies[i]))
 	}
@@ -286,10 +254,11 @@ func (x *espTunnel) sort(sas []espSA, now time.Time) (out, in []espGeneration, o
 // guarded tells whether the kernel has just what the tunnel needs.
 func (e *esp) guarded(t *Tunnel) (bool, error) {
 	x := inKernelESP(t)
-	sas, policies, err := e.ours(x.reqid)
+	sas, err := e.kernel.sas(x.reqid)
 	if err != nil {
 		return false, err
 	}
+	policies, err := e.kernel.policies(x.reqid)
 	out, in, ok := x.sort(sas, time.Now())
 	want := x.policies()
 	for i := range policies {
@@ -299,7 +268,7 @@ func (e *esp) guarded(t *Tunnel) (bool, error) {
 		}
 		ok = ok && p.sel == w.sel
 	}
-	return ok && len(policies) == len(want) && len(out) > 0 && len(in) > 0, nil
+	return ok && len(policies) == len(want) && len(out) > 0 && len(in) > 0, err
 }
 
 func (e *esp) runs(t Tunnel) (bool, error) {
@@ -415,7 +384,7 @@ func (e *esp) keeper() {
 // somebody has removed. Callers hold e.mu, so that no tunnel ends meanwhile.
 // What fails is tried at the next look.
 func (e *esp) look(now time.Time) {
-	all, err := e.kernel.sas()
+	var err error
 	for _, device := range sortedKeys(e.tunnels) {
 		x := e.tunnels[device]
 		want := x.policies()
@@ -424,7 +393,9 @@ func (e *esp) look(now time.Time) {
 				e.log.Warn("a policy of IPsec was gone", "device", device)
 			}
 		}
-		out, in, ok := x.sort(withReqID(all, x.reqid), now)
+		sas, bad := e.kernel.sas(x.reqid)
+		err = errors.Join(err, bad)
+		out, in, ok := x.sort(sas, now)
 		if !ok {
 			continue // the next comparison ends it
 		}

@@ -99,10 +99,11 @@ type espPolicy struct {
 }
 
 // xfrmKernel is what the driver needs of the kernel. Both lists have nothing
-// but what carries our mark. fakeXfrm is the other one.
+// but what has the reqid, or carries our mark if that is 0. fakeXfrm is the
+// other one.
 type xfrmKernel interface {
-	sas() ([]espSA, error)
-	policies() ([]espPolicy, error)
+	sas(reqid uint32) ([]espSA, error)
+	policies(reqid uint32) ([]espPolicy, error)
 	addSA(*espSA) error
 	addPolicy(*espPolicy) error
 	// What is not there is removed already.
@@ -284,21 +285,21 @@ func xfrmAsk(kind, flags int, msg []byte, none error) ([][]byte, error) {
 	return answers, err
 }
 
-func (xfrmNetlink) sas() (out []espSA, err error) {
+func (xfrmNetlink) sas(reqid uint32) (out []espSA, err error) {
 	// A kernel without IPsec has nothing of ours.
 	answers, err := xfrmAsk(xfrmGetSA, unix.NLM_F_DUMP, nil, unix.EPROTONOSUPPORT)
 	for _, m := range answers {
-		if s, ok := decodeSA(m); ok {
+		if s, ok := decodeSA(m); ok && (reqid == 0 || s.reqid == reqid) {
 			out = append(out, s)
 		}
 	}
 	return out, err
 }
 
-func (xfrmNetlink) policies() (out []espPolicy, err error) {
+func (xfrmNetlink) policies(reqid uint32) (out []espPolicy, err error) {
 	answers, err := xfrmAsk(xfrmGetPolicy, unix.NLM_F_DUMP, nil, unix.EPROTONOSUPPORT)
 	for _, m := range answers {
-		if p, ok := decodePolicy(m); ok {
+		if p, ok := decodePolicy(m); ok && (reqid == 0 || p.reqid == reqid) {
 			out = append(out, p)
 		}
 	}
