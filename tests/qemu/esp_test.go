@@ -286,3 +286,44 @@ func testDisturbed(ctx context.Context, t *testing.T, a, b *homes.Home) {
 		}
 	}
 }
+
+// TestESPByAES: a home whose kernel has no ChaCha20-Poly1305 gets AES-GCM.
+func TestESPByAES(t *testing.T) {
+	ctx, l := newLab(t)
+	specs := wg11().specs()
+	for i := range specs {
+		specs[i].Main += "\tlist protocol 'l2tp-esp'\n"
+		specs[i].Flags = []string{"-esp-rekey", "16s"}
+	}
+	hs, err := homes.Boot(ctx, l, specs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := hs[0], hs[1]
+	showLogs(t, a, b)
+	b.Router.MustRun(ctx, "find /lib/modules -name chacha20poly1305.ko -type f -delete; ! modprobe chacha20poly1305 2>/dev/null")
+	for _, h := range hs {
+		if err := h.StartDaemon(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(ctx, t, a, b)
+	if _, err := a.Connect(ctx, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if out := a.Router.MustRun(ctx, "htip status"); !strings.Contains(out, "l2tp-esp (aes-gcm-128) (client), encrypted, ID") {
+		t.Errorf("htip status:\n%s", out)
+	}
+	if err := a.Host.PingUntil(ctx, addr(fig11.seenB)); err != nil {
+		t.Fatal(err)
+	}
+	lost := make(chan error, 1)
+	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 125) }() // 25 s
+	testTransfer(ctx, t, a, b, 5)
+	if err := <-lost; err != nil {
+		t.Errorf("pings were lost: %v", err)
+	}
+	if n := strings.Count(a.Log(), "msg=\"new key\""); n < 1 {
+		t.Error("no new key")
+	}
+}
