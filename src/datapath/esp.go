@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,7 +46,7 @@ type esp struct {
 
 	mu      sync.Mutex
 	tunnels map[string]*espTunnel // by device: those that the keeper looks after
-	spent   map[string]string     // secrets by device
+	spent   map[string][32]byte   // by device: the hash of the secret that was used last
 	keeping bool
 	ciphers []string // of this kernel
 }
@@ -65,7 +66,7 @@ func newESP(l *l2tp, k xfrmKernel, load func(context.Context, string), every tim
 	}
 	return &esp{
 		l2tp: l, kernel: k, load: load, proc: l.proc.proc, times: timesOf(every), log: log,
-		tunnels: map[string]*espTunnel{}, spent: map[string]string{},
+		tunnels: map[string]*espTunnel{}, spent: map[string][32]byte{},
 	}
 }
 
@@ -285,9 +286,10 @@ func (e *esp) adopt(t Tunnel) error {
 }
 
 func (e *esp) start(ctx context.Context, t Tunnel) error {
+	sum := sha256.Sum256(t.Secret)
 	e.mu.Lock()
-	spent := t.Old || e.spent[t.Device] == string(t.Secret)
-	e.spent[t.Device] = string(t.Secret)
+	spent := t.Old || e.spent[t.Device] == sum
+	e.spent[t.Device] = sum
 	e.mu.Unlock()
 	if spent {
 		// The same keys from their beginning would be the end of their secrecy.
@@ -356,7 +358,7 @@ func (e *esp) sweep() error {
 func (e *esp) keep(t *Tunnel) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.spent[t.Device] = string(t.Secret)
+	e.spent[t.Device] = sha256.Sum256(t.Secret)
 	if e.tunnels[t.Device] == nil {
 		e.tunnels[t.Device] = inKernelESP(t)
 	}
