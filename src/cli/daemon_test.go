@@ -66,6 +66,12 @@ func (l *logBuffer) String() string {
 // town makes gateways that know each other; alice is 127.0.77.1, bob .2 ….
 func town(t *testing.T, names ...string) []*gateway {
 	t.Helper()
+	return townWith(t, func(*gateway) {}, names...)
+}
+
+// townWith is town with something changed before the start.
+func townWith(t *testing.T, change func(*gateway), names ...string) []*gateway {
+	t.Helper()
 	free, err := net.Listen("tcp", "127.0.77.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +100,7 @@ func town(t *testing.T, names ...string) []*gateway {
 		}
 		g.configure(gs...)
 		g.path.ApplyFunc = g.applied
+		change(g)
 	}
 	for _, g := range gs {
 		g.start()
@@ -334,6 +341,25 @@ func TestTunnelIsTakenOver(t *testing.T) {
 	if fmt.Sprint(now.Theirs) != fmt.Sprint(was.Theirs) {
 		t.Errorf("%v became %v", was.Theirs, now.Theirs)
 	}
+}
+
+// TestLinkComesUpBetweenTwoLooks: a link that comes up after the daemon has
+// looked at it, and before it knows that the tunnel has started.
+func TestLinkComesUpBetweenTwoLooks(t *testing.T) {
+	gs := townWith(t, func(g *gateway) {
+		if g.name != "alice" {
+			return
+		}
+		var once sync.Once
+		g.path.ApplyFunc = func(datapath.Wanted) (datapath.Report, error) { return datapath.Report{}, nil }
+		g.path.StatusFunc = func(s datapath.Status) {
+			once.Do(func() {
+				g.path.Raise(datapath.Event{Device: s.Device, Up: true})
+				time.Sleep(200 * time.Millisecond) // the loop has heard of it
+			})
+		}
+	}, "alice", "bob")
+	gs[0].must("connect", "bob", "--wait")
 }
 
 func TestErrorsAreSentences(t *testing.T) {

@@ -96,11 +96,29 @@ func (d *Daemon) applied(w wish, report datapath.Report, err error) {
 			t.link = d.stats[dev].State == datapath.Up // earlier events may have been of an older tunnel
 			d.handle(name, htip.Started{TunnelID: id})
 			d.linkUp(name, t)
+			if !t.link {
+				d.lookAgain(name, t)
+			}
 		}
 	}
 	if again {
 		time.AfterFunc(2*time.Second, d.kick)
 	}
+}
+
+// lookAgain looks at the link of a tunnel that has just started: it may have
+// come up after the last look, and before its events counted.
+func (d *Daemon) lookAgain(name string, t *tunnel) {
+	d.tasks.Go(func() {
+		dev := device(name)
+		up := d.look([]string{dev})[dev].State == datapath.Up
+		d.post(func() {
+			if up && d.tunnels[name] == t {
+				t.link = true
+				d.linkUp(name, t)
+			}
+		})
+	})
 }
 
 // plain is an error without the tunnel's name in front: the reader knows whose

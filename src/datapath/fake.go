@@ -21,6 +21,8 @@ type Fake struct {
 
 	// ApplyFunc, if set, is asked by Apply after the wanted state is recorded.
 	ApplyFunc func(Wanted) (Report, error)
+	// StatusFunc, if set, is told by Status what it is about to answer.
+	StatusFunc func(Status)
 	// CapabilitiesValue is what Capabilities answers; nil: L2TP is possible.
 	CapabilitiesValue []Capability
 	// CleanUpErr is what CleanUp answers.
@@ -139,6 +141,11 @@ func (f *Fake) Status(device string) (Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s, ok := f.status[device]
+	if tell := f.StatusFunc; ok && tell != nil {
+		f.mu.Unlock()
+		tell(s)
+		f.mu.Lock()
+	}
 	if !ok {
 		return Status{}, fmt.Errorf("tunnel %q: %w", device, os.ErrNotExist)
 	}
