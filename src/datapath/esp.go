@@ -303,7 +303,7 @@ func (e *esp) start(ctx context.Context, t Tunnel) error {
 		err = e.l2tp.start(ctx, t.withoutESP())
 	}
 	if err != nil {
-		return errors.Join(err, e.remove(espReqID(t.Device)))
+		return errors.Join(err, e.end(context.WithoutCancel(ctx), t.Device))
 	}
 	e.keep(&t)
 	return nil

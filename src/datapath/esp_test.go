@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type fakeXfrm struct {
 	calls  []string
 	absent map[string]error // by algorithm
 	addErr error
+	policy func(call string) // told of changes of policies, if set
 }
 
 var _ xfrmKernel = (*fakeXfrm)(nil)
@@ -66,6 +68,9 @@ func (f *fakeXfrm) addPolicy(p *espPolicy) error {
 	told.index = uint32(8*len(f.calls) + 1)
 	f.ps = append(f.ps, told)
 	f.calls = append(f.calls, "+policy")
+	if f.policy != nil {
+		f.policy("made")
+	}
 	return nil
 }
 
@@ -77,6 +82,9 @@ func (f *fakeXfrm) removeSA(s *espSA) error {
 func (f *fakeXfrm) removePolicy(p *espPolicy) error {
 	if p.index == 0 {
 		return unix.EINVAL
+	}
+	if f.policy != nil {
+		f.policy("removed")
 	}
 	f.ps = slices.DeleteFunc(f.ps, func(o espPolicy) bool { return o.index == p.index })
 	return nil
@@ -247,6 +255,59 @@ func TestESPLife(t *testing.T) {
 	}
 	if _, err := os.Stat(e.l2tp.runDir); err == nil {
 		t.Error("the run directory is left")
+	}
+}
+
+// TestESPOrder: as long as xl2tpd runs, both policies are there, also when it
+// does not get ready, and when it can't be ended.
+func TestESPOrder(t *testing.T) {
+	for _, mode := range []string{"usual", "mute"} {
+		e, k := newESPBench(t, mode)
+		tun := inESP(server(t))
+		before, calls := k.String(), map[string]int{}
+		running := func() bool {
+			t.Helper()
+			pids, err := e.l2tp.daemons(tun.Device)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(pids) > 0
+		}
+		k.policy = func(call string) {
+			if calls[call]++; running() {
+				t.Errorf("%s: a policy is %s while xl2tpd runs", mode, call)
+			}
+		}
+		kill := e.l2tp.proc.kill
+		e.l2tp.proc.kill = func(int, syscall.Signal) error { return unix.EPERM }
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		if err := e.start(ctx, tun); (err == nil) != (mode == "usual") || !running() {
+			t.Fatalf("%s: started: %v", mode, err)
+		}
+		cancel()
+		if err := e.end(context.Background(), tun.Device); err == nil || !running() || calls["removed"] > 0 {
+			t.Errorf("%s: an end that must fail: %v, %v", mode, err, calls)
+		}
+		e.l2tp.proc.kill = kill
+		if err := e.end(context.Background(), tun.Device); err != nil || calls["made"] != 2 || calls["removed"] != 2 || k.String() != before {
+			t.Errorf("%s: %v, %v\n%s", mode, err, calls, k)
+		}
+	}
+}
+
+// A stranger's packets don't get as far as the policies.
+func TestESPHasAKnockRule(t *testing.T) {
+	tun := inESP(homeB())
+	var got []string
+	for _, c := range chainsFor(Wanted{Tunnels: []Tunnel{tun}}) {
+		if c.what != "" {
+			got = append(got, c.match)
+			got = append(got, c.rules...)
+		}
+	}
+	port := fmt.Sprintf("-p udp -m udp --dport %d", tun.LocalPort)
+	if want := []string{port, fmt.Sprintf("! -s %s/32 %s -j DROP", tun.Remote.Addr(), port)}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
 	}
 }
 
