@@ -225,7 +225,7 @@ func TestESPNothingIsLost(t *testing.T) {
 			}
 			if now >= sendLook && now >= sendAway {
 				if sendAway != 0 {
-					changed, sendAway = now, 0
+					changed, disturbed, sendAway = now, now, 0
 				}
 				sendLook = now + times.look + time.Duration(r.IntN(3))*tick
 				// Somebody who is away can't miss more than he has keys for.

@@ -90,7 +90,7 @@ func TestESP(t *testing.T) {
 	t.Run("kill", func(t *testing.T) { testESPAdoption(ctx, t, a, b) })
 	t.Run("disconnect", func(t *testing.T) { testDisconnect(ctx, t, l, a, b, started); alone(t) })
 	t.Run("disturbed", func(t *testing.T) { testDisturbed(ctx, t, a, b) })
-	foreign[0] = somebodyElses(ctx, a) // flushed
+	somebodyElses(ctx, a) // flushed
 	t.Run("stop", func(t *testing.T) {
 		for i, h := range hs {
 			if err := h.StopDaemon(ctx); err != nil {
