@@ -260,7 +260,7 @@ func TestESPNothingIsLost(t *testing.T) {
 				}
 			}
 		}
-		if made[3] == 0 {
+		if made[1] == 0 { // how many more there are depends on who was away
 			t.Fatalf("keys have not changed: %v", made)
 		}
 	})
