@@ -129,7 +129,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 // makeParts makes what the loop works with; nothing runs yet.
 func (d *Daemon) makeParts() (err error) {
 	if d.path = d.opt.Path; d.path == nil {
-		d.path = datapath.New(datapath.Options{RunDir: filepath.Join(d.opt.RunDir, "tunnels"), Log: d.log})
+		d.path = datapath.New(datapath.Options{RunDir: filepath.Join(d.opt.RunDir, "tunnels"), ESPRekey: d.opt.ESPRekey, Log: d.log})
 	}
 	if d.opt.Links == nil {
 		d.opt.Links = kernelLinks
@@ -304,7 +304,7 @@ func (d *Daemon) begin() error {
 	}
 	d.gw = htip.NewGateway(htip.Config{
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), Lacks: strings.Join(d.lacks(), "; "), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
-		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
+		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TPESP, htip.L2TP}, ESP: d.esp(),
 	}, d.home)
 	d.loadStrangers()
 	d.setPeers()

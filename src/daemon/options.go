@@ -35,6 +35,8 @@ type Options struct {
 	DnsmasqRestart []string       // command that restarts it
 	Leases, Hosts  string         // dnsmasq's leases file, directory of its hosts files
 
+	ESPRekey time.Duration // age at which a tunnel in ESP gets new keys, for tests; 0 is the usual
+
 	Version string
 	Log     *slog.Logger
 	Level   *slog.LevelVar // of Log, set from the configuration; may be nil

@@ -98,7 +98,7 @@ func chainsFor(w Wanted) []chain {
 		}
 		guard.rules = append(guard.rules, fmt.Sprintf("-i %s -j DROP", t.Device))
 
-		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 && t.Protocol == ProtocolL2TP {
+		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 && (t.Protocol == ProtocolL2TP || t.Protocol == ProtocolL2TPESP) {
 			knock.rules = append(knock.rules, fmt.Sprintf("! -s %s/32 -p udp -m udp --dport %d -j DROP", a, t.LocalPort))
 			low, high = min(low, t.LocalPort), max(high, t.LocalPort)
 		}

@@ -20,7 +20,7 @@ import (
 var secretKinds = map[string]string{
 	"the gateway's key":             "cat /etc/htip/key",
 	"secrets of tunnels":            `grep -o '"secret":"[^"]*"' /var/run/htip/tunnels.json | cut -d'"' -f4`,
-	"secrets of xl2tpd":             "cat /var/run/htip/tunnels/*/secrets 2>/dev/null | cut -d' ' -f3",
+	"secrets of xl2tpd":             "cat /var/run/htip/tunnels/*/secrets /var/run/htip/tunnels/*/*/secrets 2>/dev/null | cut -d' ' -f3",
 	"WireGuard's private keys":      "wg show all private-key | cut -f2",
 	"WireGuard's preshared keys":    "wg show all preshared-keys | cut -f3 | grep -v none",
 	"keys of security associations": "ip xfrm state 2>/dev/null | grep -oE '0x[0-9a-f]{40,}'",
@@ -90,7 +90,7 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	showLogs(t, hs...)
-	for _, protocol := range []string{"wireguard", "l2tp"} {
+	for _, protocol := range []string{"wireguard", "l2tp-esp", "l2tp"} {
 		t.Run(protocol, func(t *testing.T) {
 			for _, h := range hs {
 				c := h.Config(hs...) + "\tlist protocol '" + protocol + "'\n"
