@@ -11,4 +11,5 @@ require (
 	golang.org/x/net v0.57.0
 	golang.org/x/sys v0.49.0
 	pgregory.net/rapid v1.3.0
+	rsc.io/qr v0.2.0
 )

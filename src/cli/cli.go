@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -34,13 +35,30 @@ const usage = `usage: htip COMMAND [OPTIONS]
   disconnect PEER            end it
   peers                      the configured homes
   hosts [PEER]               the other homes' hosts and their addresses here
+  access PEER [ENTRY...]     what a home may reach here; with entries it is changed:
+                             all, none, or such as nas, nas:tcp:445, router:tcp:22
   watch [PEER]               steps of all tunnels as they happen
+  request DOMAIN             ask a home that is not configured for a tunnel
+  requests                   homes that ask this one
+  approve REQUEST            make one of them a peer; REQUEST is its number or fingerprint
+  reject REQUEST             refuse it, now and later
+  invite                     print an invite for another home, with a QR code
+  invites                    what became of the invites
+  accept [INVITE]            take an invite of another home; without it, from standard input
   key                        this home's public key, for the other home's configuration
   version
 
 options:
   --json                     for scripts: one JSON object, or one a line
-  --wait                     connect: show the steps and wait for the end
+  --wait                     connect, request, accept: show the steps and wait for the end
+  --name NAME                what the other home is called here
+  --access ENTRY             what it may reach here, such as nas:tcp:445; may come often
+  --encryption off           approve: a tunnel that is not encrypted will do
+  --port PORT                approve, request: of the other gateway (default 4847)
+  --fingerprint FINGERPRINT  request: what the other home shows
+  --expires DURATION         invite: how long it is good (default 24h)
+  --cancel NUMBER            invite: make one unusable
+  --qr                       invite: the QR code also when the output is no terminal
   --timeout DURATION         how long to wait (default 60s)
   --socket PATH              ubusd's socket (default ` + ubus.DefaultSocket + `)
   --state-dir PATH           where the key is (default /etc/htip)
@@ -57,7 +75,9 @@ type bus interface {
 }
 
 type command struct {
+	in       io.Reader
 	out, err io.Writer
+	trustFlags
 	json     bool
 	wait     bool
 	timeout  time.Duration
@@ -80,7 +100,11 @@ func failf(code int, format string, a ...any) error { return &exit{code, fmt.Spr
 // Run runs one command line (without the program's name) and returns its exit
 // code.
 func Run(ctx context.Context, args []string, version string, stdout, stderr io.Writer) int {
-	c := &command{out: stdout, err: stderr, version: version}
+	c := &command{in: os.Stdin, out: stdout, err: stderr, version: version}
+	return c.main(ctx, args)
+}
+
+func (c *command) main(ctx context.Context, args []string) int {
 	err := c.run(ctx, args)
 	if err == nil {
 		return ExitOK
@@ -90,7 +114,7 @@ func Run(ctx context.Context, args []string, version string, stdout, stderr io.W
 		e = &exit{ExitFailed, err.Error()}
 	}
 	if e.text != "" {
-		fmt.Fprintln(stderr, "htip: "+e.text)
+		fmt.Fprintln(c.err, "htip: "+e.text)
 	}
 	return e.code
 }
@@ -145,8 +169,24 @@ func (c *command) commands(name string) (run func(context.Context, bus) error, l
 		return c.peers, 0, 0
 	case "hosts":
 		return c.hosts, 0, 1
+	case "access":
+		return c.reach, 1, 100
 	case "watch":
 		return c.watch, 0, 1
+	case "request":
+		return c.request, 1, 1
+	case "requests":
+		return c.requests, 0, 0
+	case "approve":
+		return c.approve, 1, 1
+	case "reject":
+		return c.reject, 1, 1
+	case "invite":
+		return c.invite, 0, 0
+	case "invites":
+		return c.invites, 0, 0
+	case "accept":
+		return c.accept, 0, 64
 	}
 	return nil, 0, 0
 }
@@ -159,6 +199,14 @@ func (c *command) parse(args []string) error {
 	f.BoolVar(&c.wait, "wait", false, "")
 	f.DurationVar(&c.timeout, "timeout", time.Minute, "")
 	f.StringVar(&c.socket, "socket", ubus.DefaultSocket, "")
+	f.StringVar(&c.name, "name", "", "")
+	f.Func("access", "", func(s string) error { c.access = append(c.access, s); return nil })
+	f.StringVar(&c.encryption, "encryption", "", "")
+	f.Func("port", "", number(&c.port))
+	f.StringVar(&c.fingerprint, "fingerprint", "", "")
+	f.DurationVar(&c.expires, "expires", 24*time.Hour, "")
+	f.Func("cancel", "", number(&c.cancel))
+	f.BoolVar(&c.qr, "qr", false, "")
 	f.StringVar(&c.stateDir, "state-dir", "/etc/htip", "")
 	for {
 		err := f.Parse(args)
@@ -179,7 +227,7 @@ func (c *command) parse(args []string) error {
 
 func (c *command) want(lo, hi int) error {
 	if len(c.args) < lo {
-		return failf(ExitUsage, "the name of a peer is missing; htip peers lists them")
+		return failf(ExitUsage, "something is missing behind the command: which home is meant; htip help says what")
 	}
 	if len(c.args) > hi {
 		return failf(ExitUsage, "too many arguments: %s", strings.Join(c.args[hi:], " "))
@@ -196,7 +244,11 @@ func (c *command) call(ctx context.Context, b bus, method string, args ubus.Tabl
 		// Either the object is missing or the peer: a call without a peer tells.
 		if _, e := try(ctx, b, "key", nil); e == nil {
 			peer, _ := args.GetString("peer")
-			return nil, failf(ExitUnknown, "no peer %q is configured; htip peers lists them", peer)
+			hint := ""
+			if method == "connect" && strings.Contains(peer, ".") {
+				hint = "; htip request " + peer + " asks a home that is not configured yet"
+			}
+			return nil, failf(ExitUnknown, "no peer %q is configured; htip peers lists them%s", peer, hint)
 		}
 		fallthrough
 	case errors.Is(err, ubus.ErrNotFound):
@@ -223,8 +275,11 @@ const (
 func try(ctx context.Context, b bus, method string, args ubus.Table) (t ubus.Table, err error) {
 	for i := range callTries {
 		limit := callLimit * time.Duration(1+i)
-		if method == "hosts" {
+		switch method {
+		case "hosts":
 			limit += 8 * time.Second
+		case "lookup", "accept":
+			limit += 22 * time.Second // a look-up, a connection and a handshake of another router
 		}
 		one, cancel := context.WithTimeout(ctx, limit)
 		t, err = b.Call(one, daemon.ObjectName, method, args)

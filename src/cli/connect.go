@@ -8,13 +8,19 @@ import (
 	"time"
 
 	"htip/src/daemon"
+	"htip/src/htip"
 	"htip/src/ubus"
 )
 
 // connect starts a tunnel and, with --wait, shows its steps until the end.
 func (c *command) connect(ctx context.Context, b bus) error {
+	return c.begin(ctx, b, "connect", c.peerArg())
+}
+
+// begin calls a method that makes a tunnel come up.
+func (c *command) begin(ctx context.Context, b bus, method string, args ubus.Table) error {
 	if !c.wait {
-		t, err := c.call(ctx, b, "connect", c.peerArg())
+		t, err := c.call(ctx, b, method, args)
 		if err != nil {
 			return err
 		}
@@ -26,6 +32,9 @@ func (c *command) connect(ctx context.Context, b bus) error {
 			fmt.Fprintf(c.out, "%s is connected\n", peer)
 		} else {
 			fmt.Fprintf(c.out, "connecting to %s; htip watch %s shows how it goes\n", peer, peer)
+			if method == "request" {
+				fmt.Fprintf(c.out, "the tunnel comes up by itself once the other home has approved this one (htip requests there)\n")
+			}
 		}
 		return nil
 	}
@@ -36,13 +45,17 @@ func (c *command) connect(ctx context.Context, b bus) error {
 	if err := c.subscribe(ctx, b, steps); err != nil {
 		return err
 	}
-	answer, err := c.call(ctx, b, "connect", c.peerArg())
+	answer, err := c.call(ctx, b, method, args)
 	if err != nil {
 		return err
 	}
 	peer, _ := answer.GetString("peer")
+	approval := false
 	for {
 		t, err := c.next(ctx, b, steps)
+		if approval && ctx.Err() == context.DeadlineExceeded {
+			return failf(ExitTimeout, "not approved within %v; the tunnel comes up by itself once the other home has approved this one", c.timeout)
+		}
 		if err != nil {
 			return err
 		}
@@ -51,6 +64,9 @@ func (c *command) connect(ctx context.Context, b bus) error {
 		}
 		if err := c.printStep(t, false); err != nil {
 			return err
+		}
+		if reason, ok := t.GetString("reason"); ok {
+			approval = reason == htip.ReasonApproval.String()
 		}
 		up, _ := t.GetBool("up")
 		if up {
@@ -111,7 +127,7 @@ func (c *command) connected(ctx context.Context, b bus, t ubus.Table) error {
 	host := ""
 	try, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if h, err := b.Call(try, daemon.ObjectName, "hosts", c.peerArg()); err == nil {
+	if h, err := b.Call(try, daemon.ObjectName, "hosts", ubus.Table{ubus.F("peer", peer)}); err == nil {
 		list, _ := h.GetArray("hosts")
 		for _, x := range list {
 			if row, ok := x.(ubus.Table); ok && host == "" {

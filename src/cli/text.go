@@ -80,6 +80,9 @@ func stepText(t ubus.Table, named bool) string {
 	if text == "" {
 		text = words[1]
 	}
+	if reason, _ := t.GetString("reason"); reason == htip.ReasonApproval.String() {
+		words[0], text = "approval", "waiting for the other home's approval"
+	}
 	if step == "connecting" && text == "" {
 		return "" // what it does comes at once as a step of its own
 	}
@@ -107,6 +110,9 @@ func statusText(t ubus.Table, now time.Time) string {
 	problems, _ := t.GetStrings("problems")
 	for _, p := range problems {
 		fmt.Fprintf(&b, "problem: %s\n", p)
+	}
+	if n, _ := t.GetInt("names_refused"); n > 0 {
+		fmt.Fprintf(&b, "names          %d answers of other homes were refused: they gave addresses that are not theirs\n", n)
 	}
 	list, _ := t.GetArray("tunnels")
 	if len(list) == 0 {
@@ -142,6 +148,9 @@ func tunnelText(b *strings.Builder, t ubus.Table, now time.Time) {
 		if enc, _ := t.GetBool("encrypted"); enc {
 			secret = "encrypted"
 		}
+		if cipher, ok := t.GetString("cipher"); ok {
+			proto += " (" + cipher + ")"
+		}
 		fmt.Fprintf(b, "  tunnel         %s (%s), %s, ID %s, device %s", proto, role, secret, id, dev)
 		if kernel, ok := t.GetBool("kernel"); ok && !kernel {
 			b.WriteString(", not in the kernel: slow")
@@ -161,10 +170,15 @@ func tunnelText(b *strings.Builder, t ubus.Table, now time.Time) {
 		other, _ := t.GetString("peer_gateway")
 		fmt.Fprintf(b, "  gateways       %s here, %s there\n", gw, other)
 	}
+	if _, ok := t.Get("access"); ok {
+		fmt.Fprintf(b, "  may reach      %s\n", accessText(t))
+		nowhereText(b, t, "                 ")
+	}
 	if rx, ok := t.GetInt("rx_bytes"); ok {
 		tx, _ := t.GetInt("tx_bytes")
 		fmt.Fprintf(b, "  traffic        %s received, %s sent\n", bytesText(rx), bytesText(tx))
 	}
+	refusedText(b, t)
 }
 
 func known(m [2]string, words string) string {

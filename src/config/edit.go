@@ -218,7 +218,7 @@ func setOption(data []byte, at int, o *option) ([]byte, error) {
 		if st.dead {
 			text += " #" // what uci didn't read must stay unread
 		}
-		out = slices.Replace(out, st.start, st.end, []byte(text)...)
+		out = splice(out, st.start, st.end, text)
 	}
 	return out, nil
 }
@@ -227,11 +227,11 @@ func setOption(data []byte, at int, o *option) ([]byte, error) {
 // more follows on the same line, between semicolons.
 func insertBehind(data []byte, st statement, texts []string) []byte {
 	if st.sep >= 0 {
-		return slices.Insert(data, st.sep, []byte("; "+strings.Join(texts, "; "))...)
+		return splice(data, st.sep, st.sep, "; "+strings.Join(texts, "; "))
 	}
 	text := "\t" + strings.Join(texts, "\n\t") + "\n"
 	if n := bytes.IndexByte(data[st.end:], '\n'); n >= 0 {
-		return slices.Insert(data, st.end+n+1, []byte(text)...)
+		return splice(data, st.end+n+1, st.end+n+1, text)
 	}
 	return append(data, endLine(data)+text...)
 }
@@ -248,7 +248,7 @@ func deleteStatement(data []byte, sts []statement, i int) []byte {
 	}
 	switch {
 	case st.dead:
-		return slices.Replace(data, st.start, st.end, '#')
+		return splice(data, st.start, st.end, "#")
 	case blank(data[from:st.start]) && blank(data[st.end:to]):
 		if st.verb == 'c' && (to == len(data) || blank(firstLine(data[to:]))) && from > 0 {
 			// Of the empty lines around a section one is enough.
@@ -279,4 +279,9 @@ func firstLine(data []byte) []byte {
 
 func blank(data []byte) bool {
 	return !slices.ContainsFunc(data, func(c byte) bool { return !isSpace(c) })
+}
+
+// splice is data with the octets from i to j replaced by a text.
+func splice(data []byte, i, j int, text string) []byte {
+	return append(append(data[:i:i], text...), data[j:]...)
 }

@@ -37,17 +37,9 @@ func newConn(c *tls.Conn, key []byte) *Conn { return &Conn{tls: c, key: key} }
 // Dial opens a control connection to the gateway at addr and proves that it
 // owns the key. Errors: *WrongKeyError, or what the network said.
 func Dial(ctx context.Context, id *Identity, addr netip.AddrPort, key []byte) (*Conn, error) {
-	d := net.Dialer{Timeout: handshakeLimit, KeepAlive: htip.KeepaliveEvery}
-	raw, err := d.DialContext(ctx, "tcp", addr.String())
+	c, err := dial(ctx, addr, id.clientConfig(key))
 	if err != nil {
 		return nil, err
-	}
-	c := tls.Client(raw, id.clientConfig(key))
-	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
-	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
-		raw.Close()
-		return nil, explain(err)
 	}
 	return newConn(c, key), nil
 }
@@ -59,6 +51,11 @@ func (c *Conn) Key() []byte { return c.key }
 func (c *Conn) Remote() netip.AddrPort {
 	a := c.tls.RemoteAddr().(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// Local is our own address of the connection.
+func (c *Conn) Local() netip.Addr {
+	return c.tls.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 }
 
 // Export derives n octets of key material for a purpose from the TLS session

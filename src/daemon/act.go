@@ -75,7 +75,14 @@ func (d *Daemon) send(a htip.Send) {
 	if !ok {
 		return // its end is on the way as an event
 	}
-	if err := c.Send(a.Msg); err != nil {
+	var err error
+	if a.Msg.Type == htip.Request {
+		err = d.showInvite(c, a.Msg)
+	}
+	if err == nil {
+		err = c.Send(a.Msg)
+	}
+	if err != nil {
 		d.log.Warn("message not sent", "peer", c.peer, "type", a.Msg.Type, "err", err)
 		go d.post(func() { d.lost(c.peer, a.Conn, err) })
 	}
@@ -131,8 +138,11 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		return
 	}
 	n := 16
-	if e.Protocol == htip.WireGuard {
+	switch e.Protocol {
+	case htip.WireGuard:
 		n = datapath.WireGuardSecret
+	case htip.L2TPESP:
+		n = datapath.ESPSecret
 	}
 	secret, err := c.Export(e.Protocol.String(), binary.BigEndian.AppendUint32(nil, e.TunnelID), n)
 	if err != nil {
@@ -144,7 +154,7 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(errors.New("the peer is no longer configured"))
 		return
 	}
-	t := &tunnel{Entry: e, Key: p.Key[:], Remote: c.Remote().Addr(), Secret: secret, MTU: d.cfg.Main.MTU}
+	t := &tunnel{Entry: e, Key: p.Key[:], Local: c.Local(), Remote: c.Remote().Addr(), Secret: secret, MTU: d.cfg.Main.MTU}
 	d.tunnels[e.Peer] = t
 	d.tunnelsChanged()
 }
@@ -233,6 +243,9 @@ func (d *Daemon) progressed(a htip.Progress) {
 				d.remember(a.Peer, func(st *homeState) { st.Wanted = true })
 				d.gw.SetAuto(a.Peer, true)
 			}
+			if d.known(a.Peer).Invite != nil {
+				d.remember(a.Peer, func(st *homeState) { st.Invite = nil })
+			}
 			delete(d.starts, a.Peer)
 			delete(d.ended, a.Peer) // what our own user has ended stays so for names, until a person here connects
 			d.tunnelsChanged()
@@ -243,6 +256,12 @@ func (d *Daemon) progressed(a htip.Progress) {
 		d.stopDial(a.Peer)
 		if a.Retry == 0 {
 			delete(d.asked, a.Peer)
+		}
+		if a.Reason.Invite() {
+			d.remember(a.Peer, func(st *homeState) { st.Invite = nil })
+		}
+		if a.Retry == 0 && (a.Reason.Invite() || a.Reason == htip.ReasonRefused) { // they don't want it: it is not asked for again after a reboot
+			d.forget(a.Peer)
 		}
 		if a.Reason == htip.ReasonUser { // ended at either end on purpose: neither by itself nor by a name does it come back
 			d.forget(a.Peer)

@@ -29,7 +29,9 @@ func (d *Daemon) wish() wish {
 	w := wish{ids: map[string]uint32{}, peers: map[string]string{}}
 	for _, name := range sorted(d.tunnels) { // in order: the same wish is the same text
 		t := d.tunnels[name]
-		w.wanted.Tunnels = append(w.wanted.Tunnels, t.path())
+		p := t.path()
+		p.Access, _ = d.accessOf(name, t.Entry.Own)
+		w.wanted.Tunnels = append(w.wanted.Tunnels, p)
 		w.ids[device(name)] = t.Entry.TunnelID
 		w.peers[device(name)] = name
 	}
@@ -96,11 +98,29 @@ func (d *Daemon) applied(w wish, report datapath.Report, err error) {
 			t.link = d.stats[dev].State == datapath.Up // earlier events may have been of an older tunnel
 			d.handle(name, htip.Started{TunnelID: id})
 			d.linkUp(name, t)
+			if !t.link {
+				d.lookAgain(name, t)
+			}
 		}
 	}
 	if again {
 		time.AfterFunc(2*time.Second, d.kick)
 	}
+}
+
+// lookAgain looks at the link of a tunnel that has just started: it may have
+// come up after the last look, and before its events counted.
+func (d *Daemon) lookAgain(name string, t *tunnel) {
+	d.tasks.Go(func() {
+		dev := device(name)
+		up := d.look([]string{dev})[dev].State == datapath.Up
+		d.post(func() {
+			if up && d.tunnels[name] == t {
+				t.link = true
+				d.linkUp(name, t)
+			}
+		})
+	})
 }
 
 // plain is an error without the tunnel's name in front: the reader knows whose

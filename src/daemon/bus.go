@@ -26,14 +26,15 @@ const ProgressNotification = "progress"
 // object is what others can call; docs/user-guide.md describes it for its users.
 func (d *Daemon) object() *ubus.Object {
 	peer := []ubus.Arg{{Name: "peer", Type: ubus.TypeString}}
-	return &ubus.Object{Name: ObjectName, Methods: []ubus.Method{
+	return &ubus.Object{Name: ObjectName, Methods: append([]ubus.Method{
 		{Name: "status", Handler: d.busStatus},
 		{Name: "peers", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.peersTable(), nil })},
 		{Name: "key", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.keyTable(), nil })},
 		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
 		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
 		{Name: "hosts", Args: peer, Handler: d.busHosts},
-	}}
+		{Name: "access", Args: append(slices.Clip(peer), ubus.Arg{Name: "access", Type: ubus.TypeArray}), Handler: d.inLoop(d.busAccess)},
+	}, d.trustMethods()...)}
 }
 
 // inLoop serves a call where the state is.
@@ -57,6 +58,7 @@ func (d *Daemon) busStatus(ctx context.Context, r *ubus.Request) (ubus.Table, er
 		return nil, ubus.ErrTimeout
 	}
 	stats := d.look(devices)
+	d.lookRefused(ctx)
 	return d.inLoop(func(*ubus.Request) (ubus.Table, error) {
 		for dev, st := range stats {
 			d.stats[dev] = st
@@ -302,7 +304,7 @@ func (d *Daemon) statusTable() ubus.Table {
 		ubus.F("name", d.cfg.Main.Name), ubus.F("domain", d.cfg.Main.Domain), ubus.F("fingerprint", control.Fingerprint(d.id.Public())),
 		ubus.F("version", d.opt.Version), ubus.F("uptime", int64(time.Since(d.started).Seconds())), ubus.F("zone", d.zone()),
 		ubus.F("networks", prefixes(d.home.Networks)), ubus.F("gateway", gateway),
-		ubus.F("problems", problems), ubus.F("tunnels", tunnels),
+		ubus.F("names_refused", int64(d.names.Stats().Refused)), ubus.F("problems", problems), ubus.F("tunnels", tunnels),
 	}
 }
 
@@ -331,6 +333,9 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 			ubus.F("tunnel_id", fmt.Sprintf("%08x", e.TunnelID)), ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)),
 			ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
 		)
+		if e.Cipher != htip.NoCipher {
+			t = append(t, ubus.F("cipher", e.Cipher.String()))
+		}
 	} else if len(s.Before.Theirs) > 0 {
 		t = append(t, ubus.F("own", mappings(s.Before.Own)), ubus.F("theirs", mappings(s.Before.Theirs)))
 	}
@@ -339,6 +344,12 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 		if st := d.stats[device(s.Peer)]; st.State == datapath.Up {
 			t = append(t, ubus.F("kernel", st.Kernel), ubus.F("rx_bytes", int64(st.In)), ubus.F("tx_bytes", int64(st.Out)))
 		}
+	}
+	if p := d.peer(s.Peer); p != nil && len(p.Access) > 0 {
+		t = append(t, d.accessTable(p)[1:]...)
+	}
+	if r := refusedTable(d.refused[device(s.Peer)]); r != nil {
+		t = append(t, ubus.F("refused", r))
 	}
 	if s.State < htip.Up {
 		if s.Reason != 0 {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"htip/src/config"
@@ -35,10 +36,13 @@ type Daemon struct {
 
 	events chan func()
 	dirty  chan struct{} // wanted state of the kernel has changed
+	moved  chan struct{} // lists of access have changed
 	ctx    context.Context
 	tasks  sync.WaitGroup
 
-	keys sync.Map // public keys of peers as strings → peer's name, for the listener
+	keys  sync.Map    // public keys of peers as strings → peer's name, for the listener
+	open  atomic.Bool // strangers get through a handshake
+	lobby lobby
 
 	// ---- owned by the loop
 	cfg      config.Config
@@ -64,6 +68,16 @@ type Daemon struct {
 	warned   string // of what is not safe
 	zoneName string // never changes while running
 	trim     *time.Timer
+
+	hosts     map[string][]netip.Addr     // of this home, that lists of access name; replaced, never changed
+	refused   map[string]datapath.Refused // by device, as last read
+	refusedAt time.Time
+
+	requests    htip.Requests
+	requestTold time.Time // when one was last notified
+	invites     htip.Invites
+	guesses     htip.Guesses
+	restart     bool // a change of our own can't be taken over while running
 }
 
 // Run is the daemon from start to stop. It returns when ctx is done, with
@@ -73,7 +87,7 @@ type Daemon struct {
 func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 	d := &Daemon{
 		opt: opt, log: opt.Log,
-		events: make(chan func(), 64), dirty: make(chan struct{}, 1),
+		events: make(chan func(), 64), dirty: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
 		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
 		ended: map[string]config.Key{}, asked: map[string]bool{}, starts: map[string]time.Time{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
@@ -115,7 +129,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 // makeParts makes what the loop works with; nothing runs yet.
 func (d *Daemon) makeParts() (err error) {
 	if d.path = d.opt.Path; d.path == nil {
-		d.path = datapath.New(datapath.Options{RunDir: filepath.Join(d.opt.RunDir, "tunnels"), Log: d.log})
+		d.path = datapath.New(datapath.Options{RunDir: filepath.Join(d.opt.RunDir, "tunnels"), ESPRekey: d.opt.ESPRekey, Log: d.log})
 	}
 	if d.opt.Links == nil {
 		d.opt.Links = kernelLinks
@@ -136,13 +150,27 @@ func (d *Daemon) makeParts() (err error) {
 	return err
 }
 
+// listen opens the control channel's port. [net.Listen] would do the same, but
+// looks names up, and so would keep the library's resolver in the program.
+func (d *Daemon) listen() (net.Listener, error) {
+	at := net.TCPAddr{Port: int(d.cfg.Main.Port)}
+	if d.opt.Listen != "" {
+		a, err := netip.ParseAddr(d.opt.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("the address to listen at: %w", err)
+		}
+		at.IP = a.AsSlice()
+	}
+	return net.ListenTCP("tcp4", &at)
+}
+
 func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	var cancel context.CancelCauseFunc
 	d.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 
 	// What can fail comes before what would have to be undone.
-	listener, err := net.Listen("tcp4", net.JoinHostPort(d.opt.Listen, fmt.Sprint(d.cfg.Main.Port)))
+	listener, err := d.listen()
 	if err != nil {
 		return fmt.Errorf("opening the control channel: %w", err)
 	}
@@ -153,7 +181,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	server := &control.Server{Identity: d.id, Log: d.log, Accepted: d.accepted, Known: func(key []byte) bool {
 		_, ok := d.keys.Load(string(key))
 		return ok
-	}}
+	}, Stranger: func(key []byte, _ netip.Addr) bool { return d.letIn(key) }, Met: d.met}
 	d.task("control channel", cancel, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	d.task("names proxy", cancel, d.names.Run)
 	d.task("ubus", cancel, d.bus.Run)
@@ -164,6 +192,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	}
 	d.task("addresses", cancel, func(ctx context.Context) error { return watchHome(ctx, func() { d.post(d.homeChanged) }) })
 	d.task("recheck", cancel, d.recheck)
+	d.task("access", cancel, d.followHosts)
 	d.kick()
 	d.post(d.connectWanted)
 	d.log.Info("started", "version", d.opt.Version, "domain", d.cfg.Main.Domain, "port", d.cfg.Main.Port, "fingerprint", control.Fingerprint(d.id.Public()),
@@ -174,7 +203,10 @@ loop:
 	for {
 		select {
 		case f := <-d.events:
-			f()
+			if f(); d.restart {
+				result = ErrRestart
+				break loop
+			}
 		case <-reload:
 			if d.reload() {
 				result = ErrRestart
@@ -272,8 +304,9 @@ func (d *Daemon) begin() error {
 	}
 	d.gw = htip.NewGateway(htip.Config{
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
-		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
+		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TPESP, htip.L2TP}, ESP: d.esp(),
 	}, d.home)
+	d.loadStrangers()
 	d.setPeers()
 	d.adopt(ctx)
 	return nil

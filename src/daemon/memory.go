@@ -17,7 +17,7 @@ func (d *Daemon) remember(peer string, change func(*homeState)) {
 		st = homeState{Key: p.Key[:]}
 	}
 	change(&st)
-	if st.Wanted == old.Wanted && st.Ended == old.Ended && st.Record.Equal(old.Record) && slices.Equal(st.Key, old.Key) {
+	if st.Wanted == old.Wanted && st.Ended == old.Ended && slices.Equal(st.Invite, old.Invite) && st.Record.Equal(old.Record) && slices.Equal(st.Key, old.Key) {
 		return
 	}
 	d.state[peer] = st

@@ -18,6 +18,8 @@ type FakeNames struct {
 	peers  []dns.Peer
 	hosts  []dns.Host
 	deaf   bool
+	own    map[string]netip.Addr
+	stats  dns.Stats
 }
 
 var _ Names = (*FakeNames)(nil)
@@ -101,3 +103,40 @@ func (f *FakeNames) Resolve(_ context.Context, name string) ([]netip.Addr, error
 
 // Resolvers answers none.
 func (f *FakeNames) Resolvers() []netip.Addr { return nil }
+
+// SetOwn gives a host of this home an address; the zero address removes it.
+func (f *FakeNames) SetOwn(host string, a netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.own == nil {
+		f.own = map[string]netip.Addr{}
+	}
+	f.own[host] = a
+	if !a.IsValid() {
+		delete(f.own, host)
+	}
+}
+
+// Own answers what SetOwn said.
+func (f *FakeNames) Own(_ context.Context, host string) ([]netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a, ok := f.own[host]; ok {
+		return []netip.Addr{a}, nil
+	}
+	return nil, nil
+}
+
+// SetStats is what Stats answers.
+func (f *FakeNames) SetStats(s dns.Stats) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats = s
+}
+
+// Stats answers what SetStats said.
+func (f *FakeNames) Stats() dns.Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stats
+}

@@ -50,6 +50,23 @@ func (d *Daemon) protocols() []htip.Protocol {
 	return out
 }
 
+// esp says what this router can do with ESP.
+func (d *Daemon) esp() (f htip.Features) {
+	for i := range d.caps {
+		for _, name := range d.caps[i].Ciphers {
+			if htip.ParseCipher(name) == htip.AES {
+				f |= htip.FeatureAES
+			} else {
+				f |= htip.FeatureChaCha
+			}
+		}
+		if d.caps[i].FastAES {
+			f |= htip.FeatureFastAES
+		}
+	}
+	return f
+}
+
 // setPeers tells all parts which homes are configured.
 func (d *Daemon) setPeers() {
 	if i := slices.IndexFunc(d.cfg.Peers, func(p config.Peer) bool { return bytes.Equal(p.Key[:], d.id.Public()) }); i >= 0 {
@@ -113,6 +130,8 @@ func (d *Daemon) setPeers() {
 	}
 	d.setNames()
 	d.setDropIn()
+	d.accessChanged()
+	d.settle()
 }
 
 // wanted tells whether somebody here asked for the tunnel to this very home.
@@ -155,6 +174,9 @@ func (d *Daemon) adopt(ctx context.Context) {
 	if err != nil {
 		d.log.Warn("tunnels of a former process can't be taken over", "err", err)
 	}
+	if len(left) > 0 { // what is allowed shall not stop for a moment
+		d.hosts = d.lookHosts(ctx, named(d.cfg.Peers), nil)
+	}
 	w := datapath.Wanted{Known: d.gw.Known()}
 	for name, t := range left {
 		p := d.peer(name)
@@ -162,7 +184,9 @@ func (d *Daemon) adopt(ctx context.Context) {
 			delete(left, name) // another home by now, or no longer allowed
 			continue
 		}
-		w.Tunnels = append(w.Tunnels, t.path())
+		x := t.path()
+		x.Access, _ = d.accessOf(name, t.Entry.Own)
+		w.Tunnels = append(w.Tunnels, x)
 		for _, s := range htip.Substitutes(t.Entry.Theirs) {
 			if !slices.Contains(w.Known, s) {
 				w.Known = append(w.Known, s)

@@ -18,9 +18,12 @@ type Fake struct {
 	wanted  Wanted
 	status  map[string]Status
 	watches []chan Event
+	refused map[string]Refused
 
 	// ApplyFunc, if set, is asked by Apply after the wanted state is recorded.
 	ApplyFunc func(Wanted) (Report, error)
+	// StatusFunc, if set, is told by Status what it is about to answer.
+	StatusFunc func(Status)
 	// CapabilitiesValue is what Capabilities answers; nil: L2TP is possible.
 	CapabilitiesValue []Capability
 	// CleanUpErr is what CleanUp answers.
@@ -75,7 +78,7 @@ func completes(now, old Tunnel) bool {
 
 func sameTunnel(a, b Tunnel) bool {
 	return a.Name == b.Name && a.Device == b.Device && a.Protocol == b.Protocol && a.Server == b.Server &&
-		a.LocalPort == b.LocalPort && a.Remote == b.Remote && a.LocalAddr == b.LocalAddr && a.PeerAddr == b.PeerAddr &&
+		a.LocalPort == b.LocalPort && a.Remote == b.Remote && a.Local == b.Local && a.Cipher == b.Cipher && a.LocalAddr == b.LocalAddr && a.PeerAddr == b.PeerAddr &&
 		slices.Equal(a.Own, b.Own) && slices.Equal(a.Peer, b.Peer) && string(a.Secret) == string(b.Secret) && a.mtu() == b.mtu()
 }
 
@@ -139,6 +142,11 @@ func (f *Fake) Status(device string) (Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s, ok := f.status[device]
+	if tell := f.StatusFunc; ok && tell != nil {
+		f.mu.Unlock()
+		tell(s)
+		f.mu.Lock()
+	}
 	if !ok {
 		return Status{}, fmt.Errorf("tunnel %q: %w", device, os.ErrNotExist)
 	}
@@ -153,6 +161,20 @@ func (f *Fake) SetStatus(s Status) {
 		f.status = map[string]Status{}
 	}
 	f.status[s.Device] = s
+}
+
+// SetRefusals changes what Refusals answers.
+func (f *Fake) SetRefusals(r map[string]Refused) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refused = r
+}
+
+// Refusals answers what SetRefusals said.
+func (f *Fake) Refusals(context.Context) (map[string]Refused, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused, nil
 }
 
 // CleanUp forgets everything.

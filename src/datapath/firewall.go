@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -24,10 +23,11 @@ func (m *Manager) savedNow(ctx context.Context) (savedRules, error) {
 	if err != nil {
 		return savedRules{}, permanent("iptables is not installed (package iptables-nft or iptables-legacy): %w", err)
 	}
-	out, err := m.o.run(ctx, "", path)
+	out, err := m.o.run(ctx, "", path, "-c")
 	if err != nil {
 		return savedRules{}, fmt.Errorf("read the firewall rules: %s: %w", lastLine(out), err)
 	}
+	m.counts.read(out)
 	return parseSaved(out)
 }
 
@@ -59,6 +59,7 @@ func (m *Manager) applyRules(ctx context.Context, w Wanted, r *Report) error {
 	if out, err := m.o.run(ctx, text, path, "--noflush", "-w", "10"); err != nil {
 		return restoreAdvice(out, err)
 	}
+	m.counts.restored(text)
 	r.changed("rules in %s", strings.Join(tables, ", "))
 
 	if err := m.forget(changedPeers(saved, chains, w), r); err != nil {
@@ -143,50 +144,4 @@ func (m *Manager) dropTables(ctx context.Context, saved savedRules, w Wanted) er
 		return fmt.Errorf("tables of ours: %w", err)
 	}
 	return nil
-}
-
-// Refused counts what a tunnel's guard has dropped since its rules were set.
-type Refused struct {
-	Source      uint64 // packets from outside the peer's substitutes
-	Destination uint64 // packets to anything but our substitutes
-}
-
-// Refusals reads the guard's counters by device. It costs one exec.
-func (m *Manager) Refusals(ctx context.Context) (map[string]Refused, error) {
-	path, err := lookPath(m.o.IptablesSave)
-	if err != nil {
-		return nil, permanent("iptables is not installed (package iptables-nft or iptables-legacy): %w", err)
-	}
-	out, err := m.o.run(ctx, "", path, "-c", "-t", "raw")
-	if err != nil {
-		return nil, fmt.Errorf("read the guard's counters: %s: %w", lastLine(out), err)
-	}
-	return parseRefusals(out), nil
-}
-
-// parseRefusals reads lines like "[12:1008] -A HTIP-PREROUTING -i htip-bob -j
-// DROP"; with a source in it the source was right.
-func parseRefusals(text string) map[string]Refused {
-	refused := map[string]Refused{}
-	for line := range strings.Lines(text) {
-		counters, rule, ok := strings.Cut(line, "] -A "+chainPrefix+"PREROUTING ")
-		packets, _, colon := strings.Cut(strings.TrimPrefix(counters, "["), ":")
-		n, err := strconv.ParseUint(packets, 10, 64)
-		words := strings.Fields(rule)
-		if !ok || !colon || err != nil || !hasPair(words, "-j", "DROP") {
-			continue
-		}
-		i := slices.Index(words, "-i")
-		if i < 0 || i+1 >= len(words) {
-			continue
-		}
-		r := refused[words[i+1]]
-		if slices.Contains(words, "-s") {
-			r.Destination += n
-		} else {
-			r.Source += n
-		}
-		refused[words[i+1]] = r
-	}
-	return refused
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Datapath is what the daemon needs of this package. [Manager] is the real one,
@@ -22,6 +23,8 @@ type Datapath interface {
 	Apply(context.Context, Wanted) (Report, error)
 	// Watch reports links that come and go until the context ends.
 	Watch(context.Context, func(Event)) error
+	// Refusals counts packets of peers that were dropped, by device.
+	Refusals(context.Context) (map[string]Refused, error)
 	// Status looks at one tunnel; os.ErrNotExist if there is none.
 	Status(device string) (Status, error)
 	// CleanUp removes everything that was ever ours.
@@ -52,6 +55,9 @@ type Options struct {
 	Plugins string // pattern of pppd's L2TP plugin
 	PPTP    string // of its PPTP plugin
 
+	// ESPRekey is the age at which a tunnel in ESP gets new keys; default 1 h.
+	ESPRekey time.Duration
+
 	Log *slog.Logger
 
 	// Seams for tests.
@@ -70,6 +76,7 @@ type Manager struct {
 	mu      sync.Mutex
 	wanted  Wanted // the valid part of the last Apply
 	applied bool   // before that nothing is known of what is wanted
+	counts  refusals
 }
 
 // New makes a manager. Nothing is changed before the first call.
@@ -104,17 +111,28 @@ func New(o Options) *Manager {
 	m := &Manager{o: o, log: o.Log, drivers: o.drivers}
 	if m.drivers == nil {
 		wg := &wgNetlink{}
-		m.drivers = map[string]driver{ProtocolL2TP: &l2tp{
-			runDir:  o.RunDir,
-			xl2tpd:  o.Xl2tpd,
-			pppd:    o.Pppd,
-			plugins: o.Plugins,
-			varRun:  o.VarRun,
-			proc:    processes{proc: o.Proc, kill: syscall.Kill},
-			kernel:  loaded(kernelL2TP, o.run, o.Modprobe, "l2tp_ppp"),
-			user:    o.UserSpace,
-			gates:   map[string]context.CancelFunc{},
-		}, ProtocolWireGuard: newWireGuard(o.Proc, o.kernel, wg, loaded(wg.present, o.run, o.Modprobe, wgKind))}
+		l2tpIn := func(runDir string) *l2tp {
+			return &l2tp{
+				runDir:  runDir,
+				xl2tpd:  o.Xl2tpd,
+				pppd:    o.Pppd,
+				plugins: o.Plugins,
+				varRun:  o.VarRun,
+				proc:    processes{proc: o.Proc, kill: syscall.Kill},
+				kernel:  loaded(kernelL2TP, o.run, o.Modprobe, "l2tp_ppp"),
+				user:    o.UserSpace,
+				gates:   map[string]context.CancelFunc{},
+			}
+		}
+		m.drivers = map[string]driver{
+			ProtocolL2TP: l2tpIn(o.RunDir),
+			ProtocolL2TPESP: newESP(l2tpIn(filepath.Join(o.RunDir, "esp")), xfrmNetlink{}, func(ctx context.Context, module string) {
+				if path, err := lookPath(o.Modprobe); err == nil {
+					_, _ = o.run(ctx, "", path, module) // what is missing then is said by the probe
+				}
+			}, o.ESPRekey, o.Log),
+			ProtocolWireGuard: newWireGuard(o.Proc, o.kernel, wg, loaded(wg.present, o.run, o.Modprobe, wgKind)),
+		}
 		m.drivers[ProtocolPPTP] = newPPTP(o, m.moduleThere)
 	}
 	return m

@@ -267,7 +267,7 @@ func TestApplyOrder(t *testing.T) {
 	moved := homeA()
 	moved.LocalAddr, moved.Own[0].Substitute = addr("10.0.7.1"), pfx("10.0.7.0/24")
 	r := b.apply(t, Wanted{Tunnels: []Tunnel{moved}})
-	want := []string{"tunnel htip-bob ended", "tunnel htip-carol ended", "rules in raw, nat", "tunnel htip-bob started"}
+	want := []string{"tunnel htip-bob ended", "tunnel htip-carol ended", "rules in raw, mangle, nat", "tunnel htip-bob started"}
 	if len(r.Changes) != 6 || !slices.Equal(r.Changes[:4], want) {
 		t.Errorf("%q", r.Changes)
 	}

@@ -24,6 +24,7 @@ type link struct {
 	Local, Peer     netip.Addr // zero without an address
 	Received, Sent  uint64     // bytes
 	PacketsReceived uint64
+	FrameErrors     uint64 // packets that WireGuard dropped because of their source
 }
 
 // kernel is what the package needs of the kernel beyond files and programs.
@@ -69,6 +70,7 @@ func (rtnetlink) links() ([]link, error) {
 			Received:        l.In,
 			Sent:            l.Out,
 			PacketsReceived: l.PacketsIn,
+			FrameErrors:     l.FrameErrors,
 		}
 		for _, a := range addrs {
 			if a.Link == l.Index { // the first one counts

@@ -51,11 +51,16 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //   - raw PREROUTING of UDP: a tunnel's port hears its peer only. xl2tpd keeps
 //     state for whoever knocks, and logs what he says. WireGuard does neither,
 //     and its peer may come from any address, through NAT for example.
-//   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy and an
-//     echo, nothing else, whatever zone somebody puts our devices into.
+//   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy, an
+//     echo and what its Access names, nothing else, whatever zone somebody puts our devices into.
+//   - mangle FORWARD twice more, for tunnels with limited Access only: see accessRules. Here the host has its real address
+//     in both directions: after nat PREROUTING, before nat POSTROUTING.
+//   - mangle OUTPUT: a session with a service of this router ends with the access to it, and must not come back from our
+//     side when flows are forgotten, not even where the peer may reach every host by then.
 //
 // In our chains a DROP is final, while no ACCEPT of ours can override the
-// firewall.
+// firewall. Nothing is rejected: the filter table, the only one that could, may
+// be somebody else's, and an answer tells a hostile peer which hosts there are.
 func chainsFor(w Wanted) []chain {
 	tunnels := slices.Clone(w.Tunnels)
 	sort.Slice(tunnels, func(i, j int) bool { return tunnels[i].Device < tunnels[j].Device })
@@ -63,12 +68,21 @@ func chainsFor(w Wanted) []chain {
 	guard := chain{table: "raw", hook: "PREROUTING", match: "-i " + anyDevice}
 	knock := chain{table: "raw", hook: "PREROUTING", what: "VPN-"}
 	input := chain{table: "mangle", hook: "INPUT", match: "-i " + anyDevice}
+	access := chain{table: "mangle", hook: "FORWARD", what: "ACCESS-", match: "-i " + anyDevice}
+	answers := chain{table: "mangle", hook: "FORWARD", what: "ANSWER-", match: "-o " + anyDevice}
+	output := chain{table: "mangle", hook: "OUTPUT", match: "-o " + anyDevice}
 	clamp := chain{table: "mangle", hook: "FORWARD", match: synMatch}
 	in := chain{table: "nat", hook: "PREROUTING", match: "-i " + anyDevice}
 	out := chain{table: "nat", hook: "POSTROUTING", match: "-o " + anyDevice}
 
+	var services, refuse []string         // of this router
 	low, high := uint16(65535), uint16(0) // ports of our VPN programs
 	for _, t := range tunnels {
+		forward, router, leaving := accessRules(&t)
+		access.rules = append(access.rules, forward...)
+		answers.rules = append(answers.rules, leaving...)
+		services = append(services, router...)
+		refuse = append(refuse, "-i "+t.Device+" -j DROP") // counts for each peer
 		own := slices.Clone(t.Own)
 		sort.Slice(own, func(i, j int) bool { return comparePrefixes(own[i].Network, own[j].Network) < 0 })
 		peer := slices.Clone(t.Peer)
@@ -84,7 +98,7 @@ func chainsFor(w Wanted) []chain {
 		}
 		guard.rules = append(guard.rules, fmt.Sprintf("-i %s -j DROP", t.Device))
 
-		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 && t.Protocol == ProtocolL2TP {
+		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 && (t.Protocol == ProtocolL2TP || t.Protocol == ProtocolL2TPESP) {
 			knock.rules = append(knock.rules, fmt.Sprintf("! -s %s/32 -p udp -m udp --dport %d -j DROP", a, t.LocalPort))
 			low, high = min(low, t.LocalPort), max(high, t.LocalPort)
 		}
@@ -102,12 +116,14 @@ func chainsFor(w Wanted) []chain {
 	}
 	if len(tunnels) > 0 {
 		input.rules = []string{
-			"-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+			ofOurs,
+			ofErrors,
 			fmt.Sprintf("-p udp -m udp --dport %d -j RETURN", NamesPort),
 			fmt.Sprintf("-p tcp -m tcp --dport %d -j RETURN", NamesPort),
 			"-p icmp -m icmp --icmp-type 8 -j RETURN",
-			"-j DROP",
 		}
+		input.rules = append(slices.Concat(input.rules, services, refuse), "-j DROP")
+		output.rules = []string{ofMiddle}
 		clamp.rules = []string{
 			// The kernel wants the match for SYN in the very rule.
 			"-i " + anyDevice + " " + synMatch + " -j TCPMSS --clamp-mss-to-pmtu",
@@ -116,7 +132,7 @@ func chainsFor(w Wanted) []chain {
 	}
 
 	var chains []chain
-	for _, c := range []chain{guard, knock, pptpKnock(tunnels), input, clamp, in, out} {
+	for _, c := range []chain{guard, knock, pptpKnock(tunnels), input, output, access, answers, clamp, in, out} {
 		if len(c.rules) > 0 {
 			chains = append(chains, c)
 		}

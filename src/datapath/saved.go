@@ -340,14 +340,16 @@ func (s savedRules) devicePrefixes() map[string][]netip.Prefix {
 	return out
 }
 
-// perDevice are all rules of ours that name a device, canonical: what must be
-// equal for a tunnel's flows to stay as they are.
+// perDevice are the rules of ours that name a device, canonical: what must be
+// equal for a tunnel's flows to stay as they are. Those of mangle, about access,
+// look at each packet, and a flow must not be forgotten because of them: see
+// ofOurs.
 func (s savedRules) perDevice() map[string][]string {
 	out := map[string][]string{}
 	for _, table := range sortedKeys(s.tables) {
 		t := s.tables[table]
 		for _, name := range sortedKeys(t.chains) {
-			if strings.HasPrefix(name, chainPrefix) {
+			if strings.HasPrefix(name, chainPrefix) && table != "mangle" {
 				collectByDevice(out, table, t.chains[name])
 			}
 		}
@@ -362,6 +364,9 @@ func chainsPerDevice(chains []chain) map[string][]string {
 		return sorted[i].table+" "+sorted[i].name() < sorted[j].table+" "+sorted[j].name()
 	})
 	for _, c := range sorted {
+		if c.table == "mangle" {
+			continue
+		}
 		collectByDevice(out, c.table, canonicalRules(c.rules))
 	}
 	return out

@@ -246,8 +246,15 @@ func TestRefusals(t *testing.T) {
 [1:84] -A HTIP-PREROUTING -i htip-bob -j DROP
 [0:0] -A HTIP-PREROUTING -i htip-carol -j DROP
 COMMIT
+*mangle
+[7:420] -A HTIP-ACCESS-FORWARD -d 10.0.0.5/32 -i htip-bob -p tcp -m tcp --dport 445 -j RETURN
+[8:420] -A HTIP-ACCESS-FORWARD -i htip-bob -j DROP
+[6:240] -A HTIP-INPUT -i htip-bob -j DROP
+[9:240] -A HTIP-INPUT -j DROP
+[3:120] -A HTIP-POSTROUTING -o htip-bob -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP
+COMMIT
 `)
-	if got["htip-bob"] != (Refused{Source: 1, Destination: 2}) || got["htip-carol"] != (Refused{}) || len(got) != 2 {
+	if got["htip-bob"] != (Refused{Source: 1, Destination: 2, Host: 8, Router: 6}) || got["htip-carol"] != (Refused{}) || len(got) != 2 {
 		t.Errorf("%v", got)
 	}
 }

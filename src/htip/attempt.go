@@ -114,6 +114,9 @@ func (g *Gateway) fail(p *peer, r Reason, text string) {
 		return
 	}
 	pr.Retry = backoff(p.attempts)
+	if (r == ReasonApproval || r == ReasonUnauthorized) && p.attempts >= MaxApproval {
+		pr.Retry = ApprovalPause
+	}
 	p.attempts++
 	g.to(p, Waiting, pr.Retry)
 	g.do(pr)
@@ -139,7 +142,10 @@ func (g *Gateway) failThere(p *peer, r Reason, text string, over uint64) {
 
 // again says whether another attempt of ours follows a failure by itself.
 func (p *peer) again(r Reason) bool {
-	if p.Domain == "" || r == ReasonUser || r == ReasonSuperseded || r == ReasonLoop { // somebody has to do something here
+	switch {
+	case p.Domain == "", r == ReasonUser, r == ReasonSuperseded, r == ReasonLoop, r.Invite(): // somebody has to do something here
+		return false
+	case r == ReasonRefused && p.before.Own == nil: // a home that we never had a tunnel with does not want one
 		return false
 	}
 	switch {

@@ -17,8 +17,12 @@ type (
 	Connect struct{}
 	// Disconnect: a user or a shutdown ends the tunnel and every attempt.
 	Disconnect struct{ Reason Reason }
-	// Opened: the connection that a Dial action asked for stands.
-	Opened struct{ Conn ConnID }
+	// Opened: the connection that a Dial action asked for stands. Ends are the
+	// addresses that we see; without them there is no L2TPESP.
+	Opened struct {
+		Conn ConnID
+		Ends Ends
+	}
 	// DialFailed: it does not.
 	DialFailed struct {
 		Reason Reason
@@ -29,6 +33,7 @@ type (
 	Received struct {
 		Conn ConnID
 		Msg  *Message
+		Ends Ends // as of Opened
 	}
 	// Malformed: something came that is no message. The connection is useless.
 	Malformed struct {
@@ -211,8 +216,10 @@ const (
 	// MaxBusy is how often a busy peer is asked again.
 	MaxBusy = 5
 	// MaxApproval is how often a peer is asked again whose people have not
-	// decided yet: for about an hour.
-	MaxApproval = 60
+	// decided yet: for about an hour. Where somebody here waits for it
+	// (Peer.Auto), it is asked after that once in an ApprovalPause.
+	MaxApproval   = 60
+	ApprovalPause = 10 * time.Minute
 )
 
 var pauses = [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}

@@ -23,6 +23,8 @@ type Config struct {
 	// ThreeMessages: as initiator start the VPN client upon our own ACK, where
 	// the other home's server listens already (first embodiment, ¶77-81).
 	ThreeMessages bool
+	// ESP says what we can do with it: FeatureAES, FeatureChaCha, FeatureFastAES.
+	ESP Features
 	// EarlyServers are the protocols whose server can listen before addresses
 	// are agreed: as responder start it upon REQUEST, when the initiator can.
 	EarlyServers []Protocol
@@ -45,6 +47,8 @@ type Gateway struct {
 	peers map[string]*peer
 	order []string // names, as configured
 	out   []Action
+
+	deaf bool // no REQUEST is taken
 }
 
 // NewGateway makes a gateway without peers.
@@ -58,6 +62,7 @@ type peer struct {
 	state State
 	role  Role
 	conn  ConnID // 0: none
+	ends  Ends   // of conn
 	talk  uint64
 	timer uint32 // sequence number of the live timer
 
@@ -134,6 +139,10 @@ func (g *Gateway) SetAuto(name string, auto bool) {
 		p.Auto = auto
 	}
 }
+
+// SetDeaf says that nobody's REQUEST is taken: tunnels are asked for from here
+// only. What stands already stays.
+func (g *Gateway) SetDeaf(deaf bool) { g.deaf = deaf }
 
 // SetHome takes what changed of our own addresses. Tunnels whose agreement no
 // longer fits are negotiated anew, the others stay as they are; a talk under way
@@ -227,11 +236,11 @@ func (g *Gateway) Handle(name string, ev Event) []Action {
 	case Disconnect:
 		g.disconnect(p, ev.Reason)
 	case Opened:
-		g.opened(p, ev.Conn)
+		g.opened(p, ev.Conn, ev.Ends)
 	case DialFailed:
 		g.dialFailed(p, ev)
 	case Received:
-		g.received(p, ev.Conn, ev.Msg)
+		g.received(p, ev.Conn, ev.Ends, ev.Msg)
 	case Malformed:
 		g.malformed(p, ev)
 	case Closed:

@@ -84,6 +84,57 @@ type Features uint32
 // listens already, and ACK ends the talk.
 const FeatureThreeMessages Features = 1 << 0
 
+// What a gateway can do with ESP (RFC 4303), in REQUEST and RESPONSE; see
+// [Gateway]'s choice of the cipher.
+const (
+	FeatureAES     Features = 1 << 1 // AES-GCM of 128 bits (RFC 4106)
+	FeatureChaCha  Features = 1 << 2 // ChaCha20-Poly1305 (RFC 7634)
+	FeatureFastAES Features = 1 << 3 // AES is faster than ChaCha20 here
+
+	featuresESP = FeatureAES | FeatureChaCha | FeatureFastAES
+)
+
+// Cipher is what ESP encrypts with.
+type Cipher uint8
+
+const (
+	NoCipher Cipher = iota
+	AES             // AES-GCM, 128 bits, check value of 16 octets (RFC 4106)
+	ChaCha          // ChaCha20-Poly1305 (RFC 7634)
+)
+
+var cipherNames = [...]string{AES: "aes-gcm-128", ChaCha: "chacha20-poly1305"}
+
+func (c Cipher) String() string {
+	if int(c) < len(cipherNames) {
+		return cipherNames[c]
+	}
+	return fmt.Sprintf("cipher %d", uint8(c))
+}
+
+// ParseCipher is the cipher of that name, or NoCipher.
+func ParseCipher(s string) Cipher {
+	for i, n := range cipherNames {
+		if n == s {
+			return Cipher(i)
+		}
+	}
+	return NoCipher
+}
+
+// cipher is what two gateways use for ESP; both come to the same. AES only
+// where both are fast with it, or where there is nothing else.
+func (f Features) cipher(o Features) Cipher {
+	both := f & o
+	switch {
+	case both&FeatureAES != 0 && (both&FeatureFastAES != 0 || both&FeatureChaCha == 0):
+		return AES
+	case both&FeatureChaCha != 0:
+		return ChaCha
+	}
+	return NoCipher
+}
+
 // Reason is why a message was refused or a tunnel closed. Values are on the
 // wire.
 type Reason uint16
@@ -109,6 +160,10 @@ const (
 	ReasonUnauthorized Reason = 18 // never on the wire: the peer's key is not the expected one
 	ReasonStands       Reason = 19 // a tunnel or a talk with the sender of the REQUEST stands; Replaces names it
 	ReasonAddresses    Reason = 20 // the sender's own addresses have changed
+
+	ReasonInvite        Reason = 21 // the invite is not known here, or its proof is wrong
+	ReasonInviteExpired Reason = 22 // the invite is too old
+	ReasonInviteUsed    Reason = 23 // the invite has been used or cancelled
 )
 
 var reasonNames = [...]string{
@@ -119,6 +174,7 @@ var reasonNames = [...]string{
 	ReasonShutdown: "gateway is shutting down", ReasonSuperseded: "replaced by a newer tunnel",
 	ReasonUnreachable: "peer can't be reached", ReasonLink: "VPN tunnel does not work", ReasonUnauthorized: "wrong key",
 	ReasonStands: "a tunnel stands already", ReasonAddresses: "addresses have changed",
+	ReasonInvite: "invite not valid", ReasonInviteExpired: "invite expired", ReasonInviteUsed: "invite used up",
 }
 
 func (r Reason) String() string {
@@ -135,8 +191,11 @@ func (r Reason) Permanent() bool {
 	case ReasonNoProtocol, ReasonVersion, ReasonRefused, ReasonLoop, ReasonExhausted, ReasonClash, ReasonMalformed, ReasonUser, ReasonUnauthorized, ReasonSuperseded:
 		return true
 	}
-	return false
+	return r.Invite()
 }
+
+// Invite tells whether the reason is about an invite.
+func (r Reason) Invite() bool { return r >= ReasonInvite && r <= ReasonInviteUsed }
 
 // Message is one HTIP message. Which fields count depends on Type; [Decode]
 // and [Message.Encode] refuse a message that lacks one its type needs.
@@ -157,8 +216,17 @@ type Message struct {
 	Refused   Type           // NAK: the type of the refused message
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
 	Text      string         // NAK, CLOSE: for people; REQUEST, RESPONSE: what the sender can't do and why; UTF-8 without control characters, ≤ 255 octets
+	Ends      Ends           // REQUEST
 	Replaces  uint64         // NAK with ReasonStands or ReasonUser: the tunnel or talk that is in the way; REQUEST: the sender knows of it, and wants another one
+	Invite    Proof          // REQUEST: the sender holds an invite; zero: none
 }
+
+// Ends are the addresses of a control connection, as one gateway sees them: its
+// own and the other one's. If the two gateways see different ones, addresses
+// are translated between them.
+type Ends struct{ Own, Other netip.Addr }
+
+func (e Ends) valid() bool { return e.Own.Is4() && e.Other.Is4() }
 
 // Protocol is the chosen VPN protocol of a RESPONSE, ACK or READY.
 func (m *Message) Protocol() Protocol {

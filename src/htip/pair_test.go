@@ -49,6 +49,7 @@ type world struct {
 	log   []string
 	wire  []string
 	drop  func(from string, m *Message) bool
+	wan   map[string]netip.Addr // if gateways know their addresses
 }
 
 func newWorld(t testing.TB) *world {
@@ -139,7 +140,7 @@ func (w *world) act(n *node, as []Action) {
 			}
 			w.last++
 			w.conns[w.last] = [2]string{n.name, a.Peer}
-			w.later(n, a.Peer, Opened{w.last})
+			w.later(n, a.Peer, Opened{Conn: w.last, Ends: Ends{w.wan[n.name], w.wan[a.Peer]}})
 		case Send:
 			ends, ok := w.conns[a.Conn]
 			if !ok {
@@ -162,7 +163,7 @@ func (w *world) act(n *node, as []Action) {
 				w.t.Fatal(err)
 			}
 			if w.nodes[to] != nil {
-				w.later(w.nodes[to], w.known(n.name), Received{a.Conn, m})
+				w.later(w.nodes[to], w.known(n.name), Received{Conn: a.Conn, Msg: m, Ends: Ends{w.wan[to], w.wan[n.name]}})
 			}
 		case CloseConn:
 			ends, ok := w.conns[a.Conn]

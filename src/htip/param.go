@@ -24,7 +24,9 @@ const (
 	paramAvoid     = 12
 	paramText      = 13
 	paramReplaces  = 14
-	paramLast      = paramReplaces
+	paramInvite    = 15
+	paramEnds      = 16
+	paramLast      = paramEnds
 )
 
 const prefixSize = 5 // octets: length in bits, then the address
@@ -85,6 +87,12 @@ func (m *Message) Encode() ([]byte, error) {
 	}
 	if m.Replaces != 0 {
 		w.bytes(paramReplaces, binary.BigEndian.AppendUint64(nil, m.Replaces))
+	}
+	if m.Invite != (Proof{}) {
+		w.bytes(paramInvite, append(m.Invite.ID[:], m.Invite.MAC[:]...))
+	}
+	if m.Ends.valid() {
+		w.bytes(paramEnds, append(m.Ends.Own.AsSlice(), m.Ends.Other.AsSlice()...))
 	}
 	if len(w.b) > MaxMessage {
 		return nil, &MalformedError{m.Type, fmt.Sprintf("%d octets, at most %d", len(w.b), MaxMessage)}
@@ -248,9 +256,18 @@ func (m *Message) setParam(param uint16, v []byte) (err error) {
 			return fmt.Errorf("no printable UTF-8 of at most %d octets", maxText)
 		}
 		m.Text = string(v)
+	case paramEnds:
+		if want(8) {
+			m.Ends = Ends{netip.AddrFrom4([4]byte(v)), netip.AddrFrom4([4]byte(v[4:]))}
+		}
 	case paramReplaces:
 		if want(8) {
 			m.Replaces = binary.BigEndian.Uint64(v)
+		}
+	case paramInvite:
+		if want(len(m.Invite.ID) + len(m.Invite.MAC)) {
+			copy(m.Invite.ID[:], v)
+			copy(m.Invite.MAC[:], v[len(m.Invite.ID):])
 		}
 	}
 	return err

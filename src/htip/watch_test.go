@@ -140,6 +140,9 @@ func (w *watch) wrong(p *peer) string {
 	_, runs := w.running[p.Name]
 	tm := w.timers[p.Name]
 	limit, limited := limits[p.state]
+	if p.state == Waiting && (p.reason == ReasonApproval || p.reason == ReasonUnauthorized) && p.attempts > MaxApproval {
+		limit = ApprovalPause
+	}
 	switch {
 	case runs != p.running:
 		return fmt.Sprintf("a program runs: %v; it believes: %v", runs, p.running)

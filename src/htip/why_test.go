@@ -2,6 +2,7 @@ package htip
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ var lackOf = map[Protocol]string{WireGuard: "kernel has no WireGuard: install km
 func (c choice) made(t *testing.T) (w *world, a, b *node) {
 	w, n := homes(t, "alice", "bob")
 	a, b = n["alice"], n["bob"]
+	w.wan = map[string]netip.Addr{"alice": netip.MustParseAddr("192.0.2.1"), "bob": netip.MustParseAddr("198.51.100.2")}
 	for i, x := range []*node{a, b} {
 		impossible := map[Protocol]string{}
 		for p, why := range lackOf {
@@ -26,6 +28,7 @@ func (c choice) made(t *testing.T) (w *world, a, b *node) {
 			}
 		}
 		x.SetProtocols(c.can[i], impossible)
+		x.cfg.ESP = FeatureChaCha
 		other := []string{"bob", "alice"}[i]
 		w.act(x, x.SetPeers([]Peer{{Name: other, Domain: other + ".example.org", Key: key(other), Protocols: c.may[i]}}, nil))
 	}
@@ -140,7 +143,7 @@ func TestWhyTwoFaced(t *testing.T) {
 	req.Text = "wireguard is not possible: x; wireguard is not possible: y; l2tp is not possible: z"
 	p := b.peers["alice"]
 	p.Protocols = ranking[:]
-	b.Handle("alice", Received{7, req})
+	b.Handle("alice", Received{Conn: 7, Msg: req})
 	if p.entry.Protocol != L2TP || p.entry.Why != "not encrypted, which option encryption 'off' allows; wireguard is not possible here; l2tp-esp is not possible here" {
 		t.Errorf("%v: %q", p.entry.Protocol, p.entry.Why)
 	}

@@ -18,6 +18,7 @@ type Link struct {
 	Flags uint32 // IFF_…
 
 	PacketsIn, In, Out uint64 // packets, bytes, bytes
+	FrameErrors        uint64 // packets; what WireGuard took from inside and threw away
 }
 
 // Links are all of this network namespace.
@@ -47,6 +48,9 @@ func decodeLink(m []byte) (l Link, ok bool) {
 	if s, _ := Pick(m, unix.IFLA_STATS64); len(s) >= 32 {
 		l.PacketsIn = binary.NativeEndian.Uint64(s)
 		l.In, l.Out = binary.NativeEndian.Uint64(s[16:]), binary.NativeEndian.Uint64(s[24:])
+		if len(s) >= 112 { // struct rtnl_link_stats64, rx_frame_errors
+			l.FrameErrors = binary.NativeEndian.Uint64(s[104:])
+		}
 	}
 	return l, l.Name != ""
 }

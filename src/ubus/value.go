@@ -42,6 +42,16 @@ type Field struct {
 // F makes a [Field].
 func F(name string, value any) Field { return Field{Name: name, Value: value} }
 
+// T makes a table of names and values in turn: T("peer", "bob", "port", 4847).
+// Each field costs a third of the code that it costs as a literal of a Table.
+func T(pairs ...any) Table {
+	t := make(Table, 0, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		t = append(t, Field{Name: pairs[i].(string), Value: pairs[i+1]})
+	}
+	return t
+}
+
 // Table is a blobmsg table: named values in order.
 type Table []Field
 

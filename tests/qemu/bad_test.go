@@ -54,7 +54,7 @@ func TestBadInput(t *testing.T) {
 		a.Reconfigure(ctx, t, good[a])
 	})
 	t.Run("not known there", func(t *testing.T) {
-		b.Reconfigure(ctx, t, b.Config(b))
+		b.Reconfigure(ctx, t, strings.Replace(b.Config(b), "\toption enabled", "\toption accept 'known'\n\toption enabled", 1))
 		refused("not known there", "bob", "does not know our key")
 		b.Reconfigure(ctx, t, good[b])
 	})

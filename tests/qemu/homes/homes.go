@@ -27,6 +27,8 @@ type Spec struct {
 	L2TP     bool     // L2TP only, and not encrypted, instead of what is the default
 	Flags    []string // further flags of its daemon
 	MemoryMB int
+	// Strangers: its configuration names none of the others.
+	Strangers bool
 }
 
 // Home is a home with its router running.
@@ -148,7 +150,7 @@ func (h *Home) Config(all ...*Home) string {
 	}
 	s += "\n"
 	for _, p := range all {
-		if p == h {
+		if p == h || h.Strangers {
 			continue
 		}
 		s += fmt.Sprintf("config peer '%s'\n\toption domain '%s'\n\toption key '%s'\n", p.Name, p.Domain, p.Key)
