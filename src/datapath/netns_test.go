@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if mode := os.Getenv("HTIP_FAKE_XL2TPD"); mode != "" && len(os.Args) > 1 && os.Args[1] == "-D" {
 		os.Exit(fakeXl2tpd(mode, os.Args[1:]))
 	}
+	if os.Getenv(fakeMark) != "" {
+		os.Exit(fakePPTP(os.Args[1:]))
+	}
 	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}

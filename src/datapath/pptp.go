@@ -192,7 +192,7 @@ func (p *pptp) start(ctx context.Context, t Tunnel) error {
 		return err
 	}
 	if t.Server && p.listens() {
-		return fmt.Errorf("TCP port %d is already in use on this router (by another PPTP server?)", pptpPort)
+		return fmt.Errorf("TCP port %d belongs to another PPTP server on this router: end that one (/etc/init.d/pptpd stop), or take pptp out of list protocol", pptpPort)
 	}
 	sockets := filepath.Join(p.varRun, "pptp")
 	for _, d := range []string{filepath.Join(dir, dirEtc), filepath.Join(dir, dirRun), sockets} {
