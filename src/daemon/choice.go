@@ -62,7 +62,7 @@ func (d *Daemon) weak() []string {
 	if with == "" {
 		return []string{"list protocol names pptp, but it is used with no home, because its encryption is broken: option encryption 'off' in a peer's section would be needed"}
 	}
-	return []string{"pptp may be used with " + with + ". Its encryption is broken: everybody between the two homes can read and change what goes through such a tunnel. If you don't want that, take pptp out of list protocol"}
+	return []string{"pptp may be used with " + with + ". Its encryption is broken: whoever records what goes through such a tunnel can read it. Use it only when nothing else works; otherwise take pptp out of list protocol"}
 }
 
 // warnWeak writes it to the log, once for each text.

@@ -24,6 +24,7 @@ var secretKinds = map[string]string{
 	"the gateway's key":             "cat /etc/htip/key",
 	"secrets of tunnels":            `grep -o '"secret":"[^"]*"' /var/run/htip/tunnels.json | cut -d'"' -f4`,
 	"secrets of xl2tpd":             "cat /var/run/htip/tunnels/*/secrets /var/run/htip/tunnels/*/*/secrets 2>/dev/null | cut -d' ' -f3",
+	"secrets of pppd":               "cut -d' ' -f3 /var/run/htip/tunnels/pptp/*/etc/chap-secrets 2>/dev/null; sed -n 's/^password //p' /var/run/htip/tunnels/pptp/*/ppp.options 2>/dev/null",
 	"WireGuard's private keys":      "wg show all private-key | cut -f2",
 	"WireGuard's preshared keys":    "wg show all preshared-keys | cut -f3 | grep -v none",
 	"keys of security associations": "ip xfrm state 2>/dev/null | grep -oE '0x[0-9a-f]{40,}'",
@@ -94,12 +95,15 @@ func TestSecrets(t *testing.T) {
 	}
 	showLogs(t, hs...)
 	t.Run("invite", func(t *testing.T) { testInviteSecrets(ctx, t, hs) })
-	for _, protocol := range []string{"wireguard", "l2tp-esp", "l2tp"} {
+	for _, protocol := range []string{"wireguard", "l2tp-esp", "l2tp", "pptp"} {
 		t.Run(protocol, func(t *testing.T) {
 			for _, h := range hs {
 				c := h.Config(hs...) + "\tlist protocol '" + protocol + "'\n"
-				if protocol == "l2tp" {
-					c += "\toption encryption 'off'\n"
+				if protocol == "l2tp" || protocol == "pptp" {
+					c += encryptionOff
+				}
+				if protocol == "pptp" {
+					h.Router.MustRun(ctx, openPPTP)
 				}
 				h.Reconfigure(ctx, t, c)
 			}
@@ -116,6 +120,9 @@ func TestSecrets(t *testing.T) {
 			}
 			for i, h := range hs {
 				secrets := secretsOf(ctx, t, h.Router)
+				if protocol == "pptp" && len(secrets["secrets of pppd"]) == 0 {
+					t.Fatalf("%s: no secret of PPTP where it should be", h.Name)
+				}
 				said := heard[i]() + answers(ctx, h)
 				if i == 0 {
 					said += out
