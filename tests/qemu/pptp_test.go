@@ -62,7 +62,7 @@ func TestPPTP(t *testing.T) {
 	t.Run("tunnel", func(t *testing.T) { testPPTPTunnel(ctx, t, a, b) })
 	t.Run("strangers", func(t *testing.T) { testPPTPStranger(ctx, t, l, a, b) })
 	t.Run("secrets", func(t *testing.T) { testPPTPSecrets(ctx, t, a, b) })
-	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b, 2) })
+	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b, 1) })
 	t.Run("big packets", func(t *testing.T) { testBigPackets(ctx, t, a, b, 1400) })
 	t.Run("kill", func(t *testing.T) { testPPTPKill(ctx, t, a, b) })
 	t.Run("disconnect", func(t *testing.T) { testDisconnect(ctx, t, l, a, b, started) })
@@ -76,7 +76,7 @@ func TestPPTP(t *testing.T) {
 			}
 			after := strings.Replace(leavings(ctx, t, h), "/etc/htip/state.json\n", "", 1)
 			sameLeavings(t, h.Name+" after the daemon has stopped", pristine[i], after)
-			if out := h.Router.MustRun(ctx, "find /run /tmp /var -name '*pptp*'; find /run/htip -mindepth 1 2>/dev/null; stat -c '%Y %n' /etc/ppp/* | grep -v ^9783; true"); out != "" {
+			if out := h.Router.MustRun(ctx, "find /run /tmp /var -name '*pptp*'; find /run/htip -mindepth 1 2>/dev/null; stat -c '%Y %n' /etc/ppp/* | grep -v ^9783; grep -l htip /proc/[0-9]*/mountinfo; conntrack -L expect 2>/dev/null; true"); out != "" {
 				t.Errorf("%s has left, or changed:\n%s", h.Name, out)
 			}
 		}
@@ -144,13 +144,13 @@ func testPPTPTunnel(ctx context.Context, t *testing.T, a, b *homes.Home) {
 			}
 		}
 	}
-	hostA, hostB := f.lanA.Host, f.lanB.Host
+	hostA, hostB := f.lanA.Host, f.lanB.Host // the other way round is TestMainJob's
 	f.hops(ctx, t, a, b, addr(f.seenB), [][2]netip.Addr{
 		{hostA, addr(f.seenB)}, {addr(f.seenA), addr(f.seenB)}, {addr(f.seenA), addr(f.seenB)}, {addr(f.seenA), hostB},
 	})
-	f.hops(ctx, t, b, a, addr(f.seenA), [][2]netip.Addr{
-		{hostB, addr(f.seenA)}, {addr(f.seenB), addr(f.seenA)}, {addr(f.seenB), addr(f.seenA)}, {addr(f.seenB), hostA},
-	})
+	if err := b.Host.Ping(ctx, addr(f.seenA), 56, 3); err != nil {
+		t.Error(err)
+	}
 	lookup(ctx, t, a, "nas.bob.internal", f.seenB)
 	lookup(ctx, t, b, "pc.alice.internal", f.seenA)
 	// What is there of encryption is on.
@@ -163,7 +163,7 @@ func testPPTPTunnel(ctx context.Context, t *testing.T, a, b *homes.Home) {
 // the call are not taken from anybody else.
 func testPPTPStranger(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home) {
 	b.Router.MustRun(ctx, "iptables -t mangle -Z HTIP-PPTP-INPUT")
-	short, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if c, err := l.Internet().Dial(short, "tcp", b.Router.WANAddr().String()+":1723"); err == nil {
 		c.Close()
@@ -190,7 +190,7 @@ func testPPTPStranger(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes
 			t.Fatal(err)
 		}
 	}
-	if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 10); err != nil {
+	if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 4); err != nil {
 		t.Errorf("a stranger's packets have an effect: %v", err)
 	}
 	if rules := b.Router.MustRun(ctx, "iptables-save -c -t filter | grep 'INPUT.*-p gre$'"); !strings.Contains(rules, "[64:") {
@@ -236,7 +236,7 @@ func testPPTPKill(ctx context.Context, t *testing.T, a, b *homes.Home) {
 		t.Fatal(err)
 	}
 	lost := make(chan error, 1)
-	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 40) }() // 8 s
+	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 30) }() // 6 s
 	was := map[*homes.Home]string{}
 	for h := range peers {
 		h.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
@@ -268,7 +268,7 @@ func testPPTPKill(ctx context.Context, t *testing.T, a, b *homes.Home) {
 	}
 	// A call goes on without who has taken it; not without its pppd.
 	b.Router.MustRun(ctx, "kill -9 $(pidof pptpd)")
-	if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 5); err != nil {
+	if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 3); err != nil {
 		t.Error(err)
 	}
 	b.Router.MustRun(ctx, "kill -9 $(pidof pppd)")
