@@ -192,52 +192,6 @@ func TestWrongKeys(t *testing.T) {
 	}
 }
 
-func TestJunkAndSilence(t *testing.T) {
-	a, b := identity(t), identity(t)
-	addr, conns, _ := serve(t, b, a.Public())
-	// Strangers that send junk or nothing: bounded in number, and a friend gets
-	// through at once, from the same host even.
-	var strangers []net.Conn
-	for range 3 * maxPending {
-		c, err := net.Dial("tcp", addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		strangers = append(strangers, c)
-	}
-	strangers[len(strangers)-1].Write(bytes.Repeat([]byte("junk"), 1000))
-	closed := 0
-	for _, c := range strangers[:len(strangers)-maxPendingPerHost] {
-		c.SetReadDeadline(time.Now().Add(2 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			closed++
-		}
-	}
-	if want := len(strangers) - maxPendingPerHost; closed < want {
-		t.Errorf("only %d of %d idle strangers were cut off", closed, want)
-	}
-	raw, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := tls.Client(raw, a.clientConfig(b.Public()))
-	if err := f.Handshake(); err != nil {
-		t.Fatal("a friend among strangers: ", err)
-	}
-	s := <-conns
-	// Junk from a friend is an error that names itself.
-	f.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
-	var v htip.VersionError
-	if _, err := s.Receive(); !errors.As(err, &v) {
-		t.Error(err)
-	}
-	s.Close()
-	f.Close()
-	for _, c := range strangers {
-		c.Close()
-	}
-}
-
 // TestLongHandshake: a stranger can't make us buffer a certificate of 200 kB.
 func TestLongHandshake(t *testing.T) {
 	b := identity(t)

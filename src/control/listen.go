@@ -8,22 +8,36 @@ import (
 	"htip/src/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// Limits of connections whose key has not been proven yet. When there are too
-// many, the oldest goes: a friend's handshake takes well under a second, a
-// stranger's may last for ever.
 const (
-	maxPending        = 24
-	maxPendingPerHost = 4
 	// maxHandshake is how many octets a handshake may have. Ours has about
 	// 1,900; crypto/tls by itself would buffer 256 kB of a stranger's.
 	maxHandshake = 8 << 10
 	maxLogged    = 160 // octets of an error in the log
+	// backlog is how many connections the kernel keeps for us, some 3 kB each.
+	backlog = 256
 )
+
+// Listen opens the port of the control channel. address is like ":4847".
+func Listen(address string) (net.Listener, error) {
+	// KEEPALIVE is a message of ours, and no path but TCP's own is wanted:
+	// each costs every stranger's connection some system calls.
+	c := net.ListenConfig{KeepAlive: -1}
+	c.SetMultipathTCP(false)
+	l, err := c.Listen(context.Background(), "tcp4", address)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { syscall.Listen(int(fd), backlog) }) // at the worst it keeps what it has
+	}
+	return l, err
+}
 
 // Server accepts control connections.
 type Server struct {
@@ -39,20 +53,30 @@ type Server struct {
 	Accepted func(*Conn)
 	Log      *slog.Logger
 
-	mu      sync.Mutex
-	pending []*pending // oldest first
-	told    time.Time  // when a refusal was last logged
-	untold  int        // refusals since
+	// Expected, when set, tells whether a peer may come from an address: then it
+	// does not stand in line with strangers. Crowded is called when connections
+	// are turned away, a thousand times a second if need be. Neither may wait.
+	Expected func(netip.Addr) bool
+	Crowded  func()
+
+	mu     sync.Mutex
+	lanes  [2]lane         // of anybody, and of addresses where peers are expected
+	keys   map[string]Rate // of known peers
+	told   time.Time       // when a refusal was last logged
+	untold int             // refusals since
 }
 
 // Serve accepts until ctx is done or the listener fails for good. It closes the
 // listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	s.lanes = [2]lane{{limits: &anybody}, {limits: &friends}}
+	s.keys = map[string]Rate{}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer s.dropAll()
 	for {
 		raw, err := l.Accept()
 		if ctx.Err() != nil {
@@ -70,10 +94,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			return fmt.Errorf("accepting control connections: %w", err)
 		}
 		p := &pending{Conn: raw, host: raw.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), left: maxHandshake}
-		s.enter(p)
+		lane, ok := s.enter(p)
+		if !ok {
+			drop(raw)
+			s.refused(p.host, errCrowded)
+			if s.Crowded != nil {
+				s.Crowded()
+			}
+			continue
+		}
 		wg.Go(func() {
-			conn, known, err := s.handshake(ctx, p)
-			s.leave(p)
+			conn, known, err := s.handshake(p)
+			s.mu.Lock()
+			lane.leave(p)
+			s.mu.Unlock()
 			if err != nil {
 				raw.Close()
 				s.refused(p.host, err)
@@ -96,7 +130,10 @@ type pending struct {
 	left int // octets; -1: the handshake is over
 }
 
-var errTooLong = errors.New("handshake is too long")
+var (
+	errTooLong = errors.New("handshake is too long")
+	errCrowded = errors.New("too many connections")
+)
 
 // Read is called by one goroutine at a time.
 func (p *pending) Read(b []byte) (int, error) {
@@ -111,40 +148,49 @@ func (p *pending) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// enter makes room for a connection, at the cost of the oldest of its host, or
-// of all.
-func (s *Server) enter(p *pending) {
+// enter lets a connection into the lane of its address, if there is room.
+func (s *Server) enter(p *pending) (*lane, bool) {
+	expected := s.Expected != nil && s.Expected(p.host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	same, oldest := 0, -1
-	for i, q := range s.pending {
-		if q.host == p.host {
-			if same++; oldest < 0 {
-				oldest = i
-			}
-		}
+	l := &s.lanes[0]
+	if expected {
+		l = &s.lanes[1]
 	}
-	if same < maxPendingPerHost {
-		oldest = 0
+	out, ok := l.enter(p.host, time.Now())
+	if out != nil {
+		drop(out.Conn)
 	}
-	if same >= maxPendingPerHost || len(s.pending) >= maxPending {
-		s.pending[oldest].Close()
-		s.pending = slices.Delete(s.pending, oldest, oldest+1)
+	if ok {
+		l.open = append(l.open, p)
 	}
-	s.pending = append(s.pending, p)
+	return l, ok
 }
 
-func (s *Server) leave(p *pending) {
+// dropAll ends what is open when nothing is served any more.
+func (s *Server) dropAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.Index(s.pending, p); i >= 0 {
-		s.pending = slices.Delete(s.pending, i, i+1)
+	for i := range s.lanes {
+		for _, p := range s.lanes[i].open {
+			drop(p.Conn)
+		}
 	}
+}
+
+// tooOften tells whether a peer connects in a loop.
+func (s *Server) tooOften(key []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.keys[string(key)]
+	ok := r.Take(time.Now(), keyBurst, keyEvery)
+	s.keys[string(key)] = r
+	return !ok
 }
 
 // handshake proves the key of whoever is there; known tells whether it is a
 // peer's.
-func (s *Server) handshake(ctx context.Context, raw *pending) (conn *Conn, known bool, err error) {
+func (s *Server) handshake(raw *pending) (conn *Conn, known bool, err error) {
 	var key []byte
 	config := s.Identity.config()
 	config.VerifyConnection = func(st tls.ConnectionState) (err error) {
@@ -157,13 +203,16 @@ func (s *Server) handshake(ctx context.Context, raw *pending) (conn *Conn, known
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
-	defer cancel()
 	c := tls.Server(raw, config)
-	if err := c.HandshakeContext(ctx); err != nil {
+	raw.SetDeadline(time.Now().Add(handshakeLimit)) // not by a context, which takes a goroutine
+	if err := c.Handshake(); err != nil {
 		return nil, false, err
 	}
+	if known && s.tooOften(key) {
+		return nil, false, fmt.Errorf("fingerprint %s connects too often", Fingerprint(key))
+	}
 	raw.left = -1
+	raw.SetDeadline(time.Time{})
 	return newConn(c, key), known, nil
 }
 

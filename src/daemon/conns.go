@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"htip/src/control"
@@ -62,13 +63,14 @@ func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
 	d.lastConn++
 	id := d.lastConn
 	d.conns[id] = conn{c, peer}
+	d.friends.add(c.Remote().Addr(), peer)
 	if c.Remote().Addr().IsPrivate() {
 		d.homeChanged()
 	}
+	pace := &d.rate(peer).pace
 	d.tasks.Go(func() {
 		stop := context.AfterFunc(d.ctx, c.Close)
 		defer stop()
-		pace := pace{}
 		for {
 			m, err := c.Receive()
 			if err != nil {
@@ -99,11 +101,30 @@ func (d *Daemon) receive(peer string, id htip.ConnID, m *htip.Message) {
 	d.handle(peer, htip.Received{Conn: id, Msg: m})
 }
 
-// pace lets a burst of messages through, as a talk with all its rounds needs
-// it, and then a few a second.
+// rates bound what a peer can make us do.
+type rates struct {
+	pace   pace
+	starts control.Rate // of servers, see startServer
+	saves  control.Rate // of what is on flash, see saveRecord
+}
+
+func (d *Daemon) rate(peer string) *rates {
+	r := d.rates[peer]
+	if r == nil {
+		if d.rates == nil {
+			d.rates = map[string]*rates{}
+		}
+		r = &rates{}
+		d.rates[peer] = r
+	}
+	return r
+}
+
+// pace lets a burst of a peer's messages through, as a talk with all its rounds
+// needs it, and then a few a second, over however many connections they come.
 type pace struct {
-	credit int
-	last   time.Time
+	mu sync.Mutex
+	control.Rate
 }
 
 const (
@@ -112,19 +133,18 @@ const (
 )
 
 func (p *pace) wait(ctx context.Context) {
-	now := time.Now()
-	if p.last.IsZero() {
-		p.credit = paceBurst
-	} else {
-		p.credit = min(paceBurst, p.credit+int(now.Sub(p.last)/paceEvery))
-	}
-	p.last = now
-	if p.credit--; p.credit > 0 {
-		return
-	}
-	select {
-	case <-time.After(paceEvery):
-	case <-ctx.Done():
+	for {
+		p.mu.Lock()
+		ok := p.Take(time.Now(), paceBurst, paceEvery)
+		p.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-time.After(paceEvery):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -45,6 +45,8 @@ type Daemon struct {
 	open  atomic.Bool // strangers get through a handshake
 	lobby lobby
 
+	friends friends
+
 	// ---- owned by the loop
 	cfg      config.Config
 	problems config.Problems
@@ -60,8 +62,9 @@ type Daemon struct {
 	progress map[string]Progress
 	dials    map[string]*dialing
 	started  time.Time
-	ended    map[string]config.Key      // homes whose tunnel a user at either end has ended: names don't bring it up
-	starts   map[string]time.Time       // of servers for a peer, see startServer
+	ended    map[string]config.Key // homes whose tunnel a user at either end has ended: names don't bring it up
+	rates    map[string]*rates
+	unsaved  *time.Timer                // until what peers have changed is written
 	asked    map[string]bool            // peers that a user wants connected, until they are
 	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
 	guarded  string                     // substitutes that were guarded when last looked at
@@ -90,7 +93,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 		events: make(chan func(), 64), dirty: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
 		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
-		ended: map[string]config.Key{}, asked: map[string]bool{}, starts: map[string]time.Time{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
+		ended: map[string]config.Key{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
 	}
 	var err error
 	if d.cfg, d.problems, err = config.Load(opt.Config); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -156,7 +159,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	defer cancel(nil)
 
 	// What can fail comes before what would have to be undone.
-	listener, err := net.Listen("tcp4", net.JoinHostPort(d.opt.Listen, fmt.Sprint(d.cfg.Main.Port)))
+	listener, err := control.Listen(net.JoinHostPort(d.opt.Listen, fmt.Sprint(d.cfg.Main.Port)))
 	if err != nil {
 		return fmt.Errorf("opening the control channel: %w", err)
 	}
@@ -167,7 +170,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	server := &control.Server{Identity: d.id, Log: d.log, Accepted: d.accepted, Known: func(key []byte) bool {
 		_, ok := d.keys.Load(string(key))
 		return ok
-	}, Stranger: func(key []byte, _ netip.Addr) bool { return d.letIn(key) }, Met: d.met}
+	}, Stranger: func(key []byte, _ netip.Addr) bool { return d.letIn(key) }, Met: d.met, Expected: d.friends.expected, Crowded: d.crowded}
 	d.task("control channel", cancel, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	d.task("names proxy", cancel, d.names.Run)
 	d.task("ubus", cancel, d.bus.Run)
@@ -401,6 +404,7 @@ func (d *Daemon) stop(cancel context.CancelCauseFunc) {
 	if err := d.path.CleanUp(ctx); err != nil {
 		d.log.Error("cleaning up", "err", err)
 	}
+	d.writeUnsaved()
 	d.tunnels = nil
 	if err := d.saveTunnels(); err != nil {
 		d.log.Error("cleaning up", "err", err)

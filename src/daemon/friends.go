@@ -1,0 +1,111 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"htip/src/config"
+)
+
+const (
+	addrsPerPeer = 4 // expected addresses of one peer; the oldest goes
+	// Public names of peers are looked up only while strangers crowd the port.
+	lookEvery  = 30 * time.Second // from one round to the next
+	lookAllIn  = 25 * time.Second // a round
+	lookEachIn = 5 * time.Second
+)
+
+// friends are the addresses on the Internet from which peers are expected: those
+// from which they came or where they were found, and those of their public
+// names. An address proves nothing. It decides who waits in which line when
+// there is a crowd. The zero value knows none.
+type friends struct {
+	mu     sync.Mutex
+	list   []friend // oldest first
+	looked time.Time
+}
+
+type friend struct {
+	addr netip.Addr
+	peer string
+}
+
+func (f *friends) add(a netip.Addr, peer string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	x := friend{a, peer}
+	f.list = append(slices.DeleteFunc(f.list, func(y friend) bool { return x == y }), x)
+	n, oldest := 0, 0
+	for i := len(f.list) - 1; i >= 0; i-- {
+		if f.list[i].peer == peer {
+			n, oldest = n+1, i
+		}
+	}
+	if n > addrsPerPeer {
+		f.list = slices.Delete(f.list, oldest, oldest+1)
+	}
+}
+
+// keep forgets the addresses of homes that are no peers any more.
+func (f *friends) keep(peer func(string) *config.Peer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = slices.DeleteFunc(f.list, func(x friend) bool { return peer(x.peer) == nil })
+}
+
+// expected is called for every connection of a flood.
+func (f *friends) expected(a netip.Addr) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.list, func(x friend) bool { return x.addr == a })
+}
+
+// due tells whether it is time for a round of looking up.
+func (f *friends) due(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.looked.IsZero() && now.Sub(f.looked) < lookEvery {
+		return false
+	}
+	f.looked = now
+	return true
+}
+
+// crowded: connections are being turned away. A peer whose address has changed
+// must not be among them for long.
+func (d *Daemon) crowded() {
+	if d.friends.due(time.Now()) {
+		d.tasks.Go(d.lookUpFriends)
+	}
+}
+
+func (d *Daemon) lookUpFriends() {
+	ctx, cancel := context.WithTimeout(d.ctx, lookAllIn)
+	defer cancel()
+	var peers []config.Peer
+	if !d.call(ctx, func() {
+		for _, p := range d.cfg.Peers {
+			if p.Enabled && p.Domain != "" && d.gw.Conn(p.Name) == 0 {
+				peers = append(peers, p)
+			}
+		}
+	}) {
+		return
+	}
+	begin := int(random() >> 33) // not always the same ones when there are more than a round has time for
+	for i := range peers {
+		p := peers[(begin+i)%len(peers)]
+		limit, stop := context.WithTimeout(ctx, lookEachIn)
+		addrs, err := d.names.Resolve(limit, p.Domain)
+		stop()
+		if err != nil {
+			d.log.Debug("name of a peer not found in a crowd", "peer", p.Name, "err", err)
+		}
+		for _, a := range addrs[:min(len(addrs), addrsPerPeer-1)] { // one is for where it came from
+			d.friends.add(a, p.Name)
+		}
+	}
+}
