@@ -24,12 +24,6 @@ var (
 	friends = limits{open: 16, perHost: 4, burst: 32, every: 125 * time.Millisecond, hostBurst: 16, hostEvery: 500 * time.Millisecond}
 )
 
-// Handshakes of one known key.
-const (
-	keyBurst = 16
-	keyEvery = 2 * time.Second
-)
-
 // hostsKept is how many addresses a lane remembers. With more of them at a time
 // only the limits of all hold.
 const hostsKept = 64
@@ -38,27 +32,29 @@ const hostsKept = 64
 type lane struct {
 	*limits
 	all   Rate
-	hosts []host     // that came last at the end
+	hosts []*host    // that came last at the end
 	open  []*pending // oldest first
 }
 
 type host struct {
 	addr netip.Addr
-	Rate
+	rate Rate
 }
 
 // enter lets a connection begin its handshake, or not. When too many handshakes
 // are open the oldest ends, of its host or of all: a friend's takes well under a
 // second, a stranger's may last for ever.
-func (l *lane) enter(addr netip.Addr, now time.Time) (out *pending, ok bool) {
-	i := slices.IndexFunc(l.hosts, func(h host) bool { return h.addr == addr })
-	h := host{addr: addr}
+func (l *lane) enter(addr netip.Addr, now time.Duration) (out *pending, ok bool) {
+	i := slices.IndexFunc(l.hosts, func(h *host) bool { return h.addr == addr })
+	h := &host{addr: addr}
 	if i >= 0 {
 		h = l.hosts[i]
 	}
-	if !h.Take(now, l.hostBurst, l.hostEvery) || !l.all.Take(now, l.burst, l.every) {
+	rate := h.rate
+	if !rate.Take(now, l.hostBurst, l.hostEvery) || !l.all.Take(now, l.burst, l.every) {
 		return nil, false
 	}
+	h.rate = rate
 	if i < 0 && len(l.hosts) == hostsKept {
 		i = 0
 	}

@@ -60,17 +60,15 @@ type Server struct {
 	Crowded  func()
 
 	mu     sync.Mutex
-	lanes  [2]lane         // of anybody, and of addresses where peers are expected
-	keys   map[string]Rate // of known peers
-	told   time.Time       // when a refusal was last logged
-	untold int             // refusals since
+	lanes  [2]lane   // of anybody, and of addresses where peers are expected
+	told   time.Time // when a refusal was last logged
+	untold int       // refusals since
 }
 
 // Serve accepts until ctx is done or the listener fails for good. It closes the
 // listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.lanes = [2]lane{{limits: &anybody}, {limits: &friends}}
-	s.keys = map[string]Rate{}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
@@ -157,7 +155,7 @@ func (s *Server) enter(p *pending) (*lane, bool) {
 	if expected {
 		l = &s.lanes[1]
 	}
-	out, ok := l.enter(p.host, time.Now())
+	out, ok := l.enter(p.host, Now())
 	if out != nil {
 		drop(out.Conn)
 	}
@@ -176,16 +174,6 @@ func (s *Server) dropAll() {
 			drop(p.Conn)
 		}
 	}
-}
-
-// tooOften tells whether a peer connects in a loop.
-func (s *Server) tooOften(key []byte) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.keys[string(key)]
-	ok := r.Take(time.Now(), keyBurst, keyEvery)
-	s.keys[string(key)] = r
-	return !ok
 }
 
 // handshake proves the key of whoever is there; known tells whether it is a
@@ -207,9 +195,6 @@ func (s *Server) handshake(raw *pending) (conn *Conn, known bool, err error) {
 	raw.SetDeadline(time.Now().Add(handshakeLimit)) // not by a context, which takes a goroutine
 	if err := c.Handshake(); err != nil {
 		return nil, false, err
-	}
-	if known && s.tooOften(key) {
-		return nil, false, fmt.Errorf("fingerprint %s connects too often", Fingerprint(key))
 	}
 	raw.left = -1
 	raw.SetDeadline(time.Time{})

@@ -2,19 +2,22 @@ package control
 
 import "time"
 
-// Rate lets a burst through at once, and after that one in a while. The zero
-// value has its whole burst.
-type Rate struct{ due time.Time } // when the burst would be whole again
+var began = time.Now()
+
+// Now is the time since the process began. It goes forward only: a router
+// learns the date some time after it has started.
+func Now() time.Duration { return time.Since(began) }
+
+// Rate lets a burst through at once, and after that one in a while. It is the
+// time when the burst will be whole again; the zero value has its whole burst.
+type Rate time.Duration
 
 // Take tells whether there is one more now, and takes it.
-func (r *Rate) Take(now time.Time, burst int, every time.Duration) bool {
-	due := r.due
-	if due.Before(now) {
-		due = now
-	}
-	if due = due.Add(every); due.Sub(now) > time.Duration(burst)*every {
+func (r *Rate) Take(now time.Duration, burst int, every time.Duration) bool {
+	due := max(time.Duration(*r), now) + every
+	if due > now+time.Duration(burst)*every {
 		return false
 	}
-	r.due = due
+	*r = Rate(due)
 	return true
 }

@@ -111,7 +111,7 @@ const (
 
 // startServer is startTunnel for a peer that asked for it.
 func (d *Daemon) startServer(e htip.Entry, conn htip.ConnID) {
-	if !d.rate(e.Peer).starts.Take(time.Now(), startBurst, startEvery) {
+	if !d.rate(e.Peer).starts.Take(control.Now(), startBurst, startEvery) {
 		go d.post(func() {
 			d.handle(e.Peer, htip.StartFailed{TunnelID: e.TunnelID, Text: "too many attempts within a short time; wait a minute"})
 		})
@@ -238,7 +238,7 @@ func (d *Daemon) progressed(a htip.Progress) {
 			if d.known(a.Peer).Invite != nil {
 				d.remember(a.Peer, func(st *homeState) { st.Invite = nil })
 			}
-			d.rate(a.Peer).starts = control.Rate{}
+			d.rate(a.Peer).starts = 0
 			delete(d.ended, a.Peer) // what our own user has ended stays so for names, until a person here connects
 			d.tunnelsChanged()
 		}

@@ -21,7 +21,7 @@ type conn struct {
 func (d *Daemon) accepted(c *control.Conn) {
 	if !d.post(func() {
 		name, ok := d.owner(c)
-		if !ok { // removed while it shook hands
+		if !ok || !d.rate(name).calls.Take(control.Now(), callBurst, callEvery) { // removed while it shook hands; or it connects in a loop
 			c.Close()
 			return
 		}
@@ -106,6 +106,7 @@ type rates struct {
 	pace   pace
 	starts control.Rate // of servers, see startServer
 	saves  control.Rate // of what is on flash, see saveRecord
+	calls  control.Rate // connections that it opens
 }
 
 func (d *Daemon) rate(peer string) *rates {
@@ -123,11 +124,13 @@ func (d *Daemon) rate(peer string) *rates {
 // pace lets a burst of a peer's messages through, as a talk with all its rounds
 // needs it, and then a few a second, over however many connections they come.
 type pace struct {
-	mu sync.Mutex
-	control.Rate
+	mu   sync.Mutex
+	rate control.Rate
 }
 
 const (
+	callBurst = 16
+	callEvery = 2 * time.Second
 	paceBurst = 32
 	paceEvery = 250 * time.Millisecond
 )
@@ -135,7 +138,7 @@ const (
 func (p *pace) wait(ctx context.Context) {
 	for {
 		p.mu.Lock()
-		ok := p.Take(time.Now(), paceBurst, paceEvery)
+		ok := p.rate.Take(control.Now(), paceBurst, paceEvery)
 		p.mu.Unlock()
 		if ok {
 			return

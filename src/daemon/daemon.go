@@ -293,7 +293,7 @@ func (d *Daemon) begin() error {
 	}
 	d.gw = htip.NewGateway(htip.Config{
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), Lacks: strings.Join(d.lacks(), "; "), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
-		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
+		MaxSpace: maxSpace, ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
 	}, d.home)
 	d.loadStrangers()
 	d.setPeers()
@@ -303,6 +303,7 @@ func (d *Daemon) begin() error {
 
 const (
 	vpnPorts  = config.L2TPPorts
+	maxSpace  = 2 << 16 // a /16, as the seed's FIG. 13 has it, and some more networks
 	namesPort = datapath.NamesPort
 )
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"htip/src/config"
+	"htip/src/control"
 )
 
 const (
@@ -24,8 +25,8 @@ const (
 // there is a crowd. The zero value knows none.
 type friends struct {
 	mu     sync.Mutex
-	list   []friend // oldest first
-	looked time.Time
+	list   []*friend // oldest first
+	rounds control.Rate
 }
 
 type friend struct {
@@ -36,8 +37,8 @@ type friend struct {
 func (f *friends) add(a netip.Addr, peer string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	x := friend{a, peer}
-	f.list = append(slices.DeleteFunc(f.list, func(y friend) bool { return x == y }), x)
+	f.list = slices.DeleteFunc(f.list, func(x *friend) bool { return x.addr == a && x.peer == peer })
+	f.list = append(f.list, &friend{a, peer})
 	n, oldest := 0, 0
 	for i := len(f.list) - 1; i >= 0; i-- {
 		if f.list[i].peer == peer {
@@ -53,31 +54,20 @@ func (f *friends) add(a netip.Addr, peer string) {
 func (f *friends) keep(peer func(string) *config.Peer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.list = slices.DeleteFunc(f.list, func(x friend) bool { return peer(x.peer) == nil })
+	f.list = slices.DeleteFunc(f.list, func(x *friend) bool { return peer(x.peer) == nil })
 }
 
 // expected is called for every connection of a flood.
 func (f *friends) expected(a netip.Addr) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.ContainsFunc(f.list, func(x friend) bool { return x.addr == a })
-}
-
-// due tells whether it is time for a round of looking up.
-func (f *friends) due(now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.looked.IsZero() && now.Sub(f.looked) < lookEvery {
-		return false
-	}
-	f.looked = now
-	return true
+	return slices.ContainsFunc(f.list, func(x *friend) bool { return x.addr == a })
 }
 
 // crowded: connections are being turned away. A peer whose address has changed
 // must not be among them for long.
 func (d *Daemon) crowded() {
-	if d.friends.due(time.Now()) {
+	if d.friends.rounds.Take(control.Now(), 1, lookEvery) { // by the listener only
 		d.tasks.Go(d.lookUpFriends)
 	}
 }
@@ -99,11 +89,8 @@ func (d *Daemon) lookUpFriends() {
 	for i := range peers {
 		p := peers[(begin+i)%len(peers)]
 		limit, stop := context.WithTimeout(ctx, lookEachIn)
-		addrs, err := d.names.Resolve(limit, p.Domain)
+		addrs, _ := d.names.Resolve(limit, p.Domain)
 		stop()
-		if err != nil {
-			d.log.Debug("name of a peer not found in a crowd", "peer", p.Name, "err", err)
-		}
 		for _, a := range addrs[:min(len(addrs), addrsPerPeer-1)] { // one is for where it came from
 			d.friends.add(a, p.Name)
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"htip/src/control"
 	"htip/src/htip"
 )
 
@@ -28,7 +29,7 @@ func (d *Daemon) saveRecord(peer string, r htip.Record) {
 	if !d.change(peer, func(st *homeState) { st.Record = r }) {
 		return
 	}
-	if d.rate(peer).saves.Take(time.Now(), saveBurst, saveEvery) {
+	if d.rate(peer).saves.Take(control.Now(), saveBurst, saveEvery) {
 		d.writeState()
 	} else if d.unsaved == nil {
 		d.unsaved = time.AfterFunc(saveEvery, func() { d.post(d.writeUnsaved) })

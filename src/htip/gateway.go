@@ -16,6 +16,7 @@ type Config struct {
 	PortBase  uint16 // first UDP port for VPN programs
 	Ports     uint16 // how many of them
 	Random    func() uint64
+	MaxSpace  uint64 // addresses that one peer's networks may have together; 0: any number
 
 	// ThreeMessages: as initiator start the VPN client upon our own ACK, where
 	// the other home's server listens already (first embodiment, ¶77-81).
