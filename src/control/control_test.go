@@ -48,7 +48,7 @@ func (b *logBuffer) text() string {
 // serve starts a server that knows the given keys.
 func serve(t testing.TB, id *Identity, known ...[]byte) (netip.AddrPort, chan *Conn, *logBuffer) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func serve(t testing.TB, id *Identity, known ...[]byte) (netip.AddrPort, chan *C
 			t.Error(err)
 		}
 	})
-	return l.Addr().(*net.TCPAddr).AddrPort(), conns, log
+	return addrOf(l), conns, log
 }
 
 func TestIdentityFile(t *testing.T) {
@@ -267,7 +267,7 @@ func BenchmarkHandshake(b *testing.B) {
 // stranger, and nowhere else.
 func TestStranger(t *testing.T) {
 	a, b, c := identity(t), identity(t), identity(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestStranger(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- s.Serve(ctx, l) }()
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	addr := addrOf(l)
 	x, err := Dial(ctx, a, addr, b.Public())
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,7 +17,7 @@ type limits struct {
 
 var (
 	// anybody's: from one address or from thousands of them.
-	anybody = limits{open: 12, perHost: 4, burst: 16, every: 250 * time.Millisecond, hostBurst: 16, hostEvery: 2 * time.Second}
+	anybody = limits{open: 12, perHost: 4, burst: 16, every: 500 * time.Millisecond, hostBurst: 16, hostEvery: 2 * time.Second}
 	// friends': of addresses where peers are expected. Others who share such an
 	// address, behind a carrier's NAT, share its limits.
 	friends = limits{open: 16, perHost: 4, burst: 32, every: 125 * time.Millisecond, hostBurst: 16, hostEvery: 500 * time.Millisecond}
@@ -64,7 +63,7 @@ func (l *lane) enter(addr netip.Addr, now time.Duration) (out *pending, ok bool)
 	l.hosts = append(l.hosts, h)
 	same, oldest := 0, -1
 	for i, q := range l.open {
-		if q.host == addr {
+		if q.from.Addr() == addr {
 			if same++; oldest < 0 {
 				oldest = i
 			}
@@ -84,12 +83,4 @@ func (l *lane) leave(p *pending) {
 	if i := slices.Index(l.open, p); i >= 0 {
 		l.open = slices.Delete(l.open, i, i+1)
 	}
-}
-
-// drop ends a connection at once: neither side has to remember it.
-func drop(c net.Conn) {
-	if t, ok := c.(*net.TCPConn); ok {
-		t.SetLinger(0)
-	}
-	c.Close()
 }

@@ -53,16 +53,17 @@ func TestLanes(t *testing.T) {
 	}{
 		"one host":                 {1, time.Millisecond, 60_000, 16 + 28, 16 + 30},
 		"one patient host":         {1, 2 * time.Second, 100, 100, 100},
-		"three hosts":              {3, time.Millisecond, 60_000, 3 * 44, 3 * 46},
-		"a thousand hosts":         {1000, time.Millisecond, 60_000, 16 + 239, 16 + 240},
+		"two hosts":                {2, time.Millisecond, 60_000, 2 * 44, 2 * 46},
+		"a thousand hosts":         {1000, time.Millisecond, 60_000, 16 + 119, 16 + 120},
 		"a thousand hosts at once": {1000, 0, 1000, 16, 16},
 	} {
 		l := lane{limits: &anybody}
 		now, in, most := time.Duration(0), 0, 0
 		for i := range x.tries {
-			p := &pending{host: addr(i % x.hosts)}
-			out, ok := l.enter(p.host, now)
-			if out != nil && out.host != p.host && len(l.open) < anybody.open-1 {
+			a := addr(i % x.hosts)
+			p := &pending{from: netip.AddrPortFrom(a, 1)}
+			out, ok := l.enter(p.from.Addr(), now)
+			if out != nil && out.from != p.from && len(l.open) < anybody.open-1 {
 				t.Errorf("%s: another host's handshake ended although there was room", name)
 			}
 			if ok {
@@ -76,7 +77,7 @@ func TestLanes(t *testing.T) {
 			t.Errorf("%s: %d let in, %d open, %d hosts kept", name, in, most, len(l.hosts))
 		}
 		// Whoever comes once, while few others come in masses, gets in.
-		if _, ok := l.enter(addr(5000), now+anybody.every); !ok && x.hosts < 4 {
+		if _, ok := l.enter(addr(5000), now+anybody.every); !ok && x.hosts < 3 {
 			t.Errorf("%s: nobody else gets in", name)
 		}
 	}
@@ -85,8 +86,8 @@ func TestLanes(t *testing.T) {
 	now := time.Duration(0)
 	open := func(host, n int) (out *pending) {
 		now += time.Minute
-		p := &pending{host: addr(host), left: n}
-		out, ok := l.enter(p.host, now)
+		p := &pending{from: netip.AddrPortFrom(addr(host), 1), left: n}
+		out, ok := l.enter(p.from.Addr(), now)
 		if !ok {
 			t.Fatal("not let in")
 		}
@@ -145,7 +146,7 @@ func closed(c *net.TCPConn) bool {
 // flooded is a server that knows a, and expects it from 127.0.9.9.
 func flooded(t *testing.T, a, b *Identity) (netip.AddrPort, chan *Conn, *logBuffer, *atomic.Int32) {
 	t.Helper()
-	l, err := Listen("127.0.0.1:0")
+	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func flooded(t *testing.T, a, b *Identity) (netip.AddrPort, chan *Conn, *logBuff
 			t.Error("the server waits for strangers before it ends")
 		}
 	})
-	return l.Addr().(*net.TCPAddr).AddrPort(), conns, log, crowded
+	return addrOf(l), conns, log, crowded
 }
 
 // handshake is an honest client's.
@@ -199,7 +200,7 @@ func TestJunkAndSilence(t *testing.T) {
 		}
 	}()
 	for i := range 600 {
-		c := from(t, fmt.Sprintf("127.0.1.%d", 1+i%3), addr)
+		c := from(t, fmt.Sprintf("127.0.1.%d", 1+i%2), addr)
 		idle = append(idle, c)
 		if i%5 == 0 && c != nil {
 			c.Write(bytes.Repeat([]byte("junk"), 1000))
@@ -217,12 +218,12 @@ func TestJunkAndSilence(t *testing.T) {
 	if open > anybody.open {
 		t.Errorf("%d connections of strangers are open", open)
 	}
-	if crowded.Load() < 500 || strings.Count(log.text(), "\n") > 2 {
+	if crowded.Load() == 0 || strings.Count(log.text(), "\n") > 2 {
 		t.Errorf("crowded %d times; log: %s", crowded.Load(), log.text())
 	}
 	for _, host := range []string{"127.0.9.9", "127.0.5.5"} {
 		if host == "127.0.5.5" {
-			time.Sleep(anybody.every) // three hosts can't take all that there is for anybody
+			time.Sleep(anybody.every) // two hosts can't take all that there is for anybody
 		}
 		f, err := handshake(from(t, host, addr), a, b)
 		if err != nil {
@@ -300,31 +301,28 @@ func TestSlowHandshake(t *testing.T) {
 	}
 }
 
-// poor is a listener for which the process has no descriptors left, at first.
-type poor struct {
-	net.Listener
-	fails atomic.Int32
-}
-
-func (p *poor) Accept() (net.Conn, error) {
-	if p.fails.Add(1) <= 3 {
-		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
-	}
-	return p.Listener.Accept()
-}
-
+// TestOutOfDescriptors: a process that has no descriptors left goes on when it
+// has some again.
 func TestOutOfDescriptors(t *testing.T) {
 	a, b := identity(t), identity(t)
-	l, err := Listen("127.0.0.1:0")
+	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	var fails atomic.Int32
+	accept = func(fd, flags int) (int, syscall.Sockaddr, error) {
+		if fails.Add(1) <= 3 {
+			return 0, nil, syscall.EMFILE
+		}
+		return syscall.Accept4(fd, flags)
+	}
+	defer func() { accept = syscall.Accept4 }()
 	in := make(chan *Conn, 1)
 	s := &Server{Identity: b, Log: slog.New(slog.DiscardHandler), Accepted: func(c *Conn) { in <- c }, Known: func([]byte) bool { return true }}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- s.Serve(ctx, &poor{Listener: l}) }()
-	c, err := Dial(ctx, a, l.Addr().(*net.TCPAddr).AddrPort(), b.Public())
+	go func() { done <- s.Serve(ctx, l) }()
+	c, err := Dial(ctx, a, addrOf(l), b.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,4 +332,22 @@ func TestOutOfDescriptors(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// addrOf is where a listener listens.
+func addrOf(l Listener) (at netip.AddrPort) {
+	raw, err := l.SyscallConn()
+	if err == nil {
+		raw.Control(func(fd uintptr) {
+			var a syscall.Sockaddr
+			if a, err = syscall.Getsockname(int(fd)); err == nil {
+				in := a.(*syscall.SockaddrInet4)
+				at = netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))
+			}
+		})
+	}
+	if err != nil {
+		panic(err)
+	}
+	return at
 }

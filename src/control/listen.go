@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"htip/src/slog"
-	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -18,26 +18,7 @@ const (
 	// 1,900; crypto/tls by itself would buffer 256 kB of a stranger's.
 	maxHandshake = 8 << 10
 	maxLogged    = 160 // octets of an error in the log
-	// backlog is how many connections the kernel keeps for us, some 3 kB each.
-	backlog = 256
 )
-
-// Listen opens the port of the control channel. address is like ":4847".
-func Listen(address string) (net.Listener, error) {
-	// KEEPALIVE is a message of ours, and no path but TCP's own is wanted:
-	// each costs every stranger's connection some system calls.
-	c := net.ListenConfig{KeepAlive: -1}
-	c.SetMultipathTCP(false)
-	l, err := c.Listen(context.Background(), "tcp4", address)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := l.(*net.TCPListener).SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) { syscall.Listen(int(fd), backlog) }) // at the worst it keeps what it has
-	}
-	return l, err
-}
 
 // Server accepts control connections.
 type Server struct {
@@ -67,7 +48,7 @@ type Server struct {
 
 // Serve accepts until ctx is done or the listener fails for good. It closes the
 // listener.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (s *Server) Serve(ctx context.Context, l Listener) error {
 	s.lanes = [2]lane{{limits: &anybody}, {limits: &friends}}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
@@ -75,94 +56,94 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer s.dropAll()
-	for {
-		raw, err := l.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				raw.Close()
-			}
+	raw, err := l.SyscallConn()
+	for err == nil {
+		crowded := false
+		if err = raw.Read(func(fd uintptr) bool { return s.acceptAll(fd, &wg, &crowded) }); ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			var ne net.Error
-			if errors.As(err, &ne) && !errors.Is(err, net.ErrClosed) { // out of descriptors, say
-				time.Sleep(100 * time.Millisecond)
-				continue
-			}
-			return fmt.Errorf("accepting control connections: %w", err)
-		}
-		p := &pending{Conn: raw, host: raw.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), left: maxHandshake}
-		lane, ok := s.enter(p)
-		if !ok {
-			drop(raw)
-			s.refused(p.host, errCrowded)
+		if crowded {
 			if s.Crowded != nil {
 				s.Crowded()
 			}
+			time.Sleep(crowdRest)
+		}
+	}
+	return fmt.Errorf("accepting control connections: %w", err)
+}
+
+// acceptAll takes what waits in the kernel. It is false when there was nothing.
+// In net.Conn's own way a connection that is turned away would cost three times
+// as much.
+func (s *Server) acceptAll(listener uintptr, wg *sync.WaitGroup, crowded *bool) bool {
+	for n := 0; ; n++ {
+		fd, from, err := accept(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+		case syscall.EAGAIN:
+			return n > 0
+		case syscall.ECONNABORTED, syscall.EINTR:
+			continue
+		default: // out of descriptors, say
+			*crowded = true
+			return true
+		}
+		p := &pending{left: maxHandshake}
+		if a, ok := from.(*syscall.SockaddrInet4); ok {
+			p.from = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+		}
+		lane := s.enter(p, fd)
+		if lane == nil {
+			reset(fd)
+			s.refused(p.from.Addr(), errCrowded)
+			*crowded = true
 			continue
 		}
-		wg.Go(func() {
-			conn, known, err := s.handshake(p)
-			s.mu.Lock()
-			lane.leave(p)
-			s.mu.Unlock()
-			if err != nil {
-				raw.Close()
-				s.refused(p.host, err)
-				return
-			}
-			if known {
-				s.Accepted(conn)
-			} else {
-				s.Met(conn)
-			}
-		})
+		wg.Go(func() { s.begin(p, lane) })
 	}
 }
 
-// pending is a connection in its handshake: it ends with an error when more
-// comes than a handshake has.
-type pending struct {
-	net.Conn
-	host netip.Addr
-	left int // octets; -1: the handshake is over
-}
-
-var (
-	errTooLong = errors.New("handshake is too long")
-	errCrowded = errors.New("too many connections")
-)
-
-// Read is called by one goroutine at a time.
-func (p *pending) Read(b []byte) (int, error) {
-	switch {
-	case p.left < 0:
-		return p.Conn.Read(b)
-	case p.left == 0:
-		return 0, errTooLong
+// begin shakes hands and gives the connection away.
+func (s *Server) begin(p *pending, l *lane) {
+	conn, known, err := s.handshake(p)
+	s.mu.Lock()
+	l.leave(p)
+	s.mu.Unlock()
+	if err != nil {
+		p.Close()
+		s.refused(p.from.Addr(), err)
+		return
 	}
-	n, err := p.Conn.Read(b[:min(len(b), p.left)])
-	p.left -= n
-	return n, err
+	if known {
+		s.Accepted(conn)
+	} else {
+		s.Met(conn)
+	}
 }
 
-// enter lets a connection into the lane of its address, if there is room.
-func (s *Server) enter(p *pending) (*lane, bool) {
-	expected := s.Expected != nil && s.Expected(p.host)
+var errCrowded = errors.New("too many connections")
+
+// enter lets a connection into the lane of its address. It is nil when there is
+// no room.
+func (s *Server) enter(p *pending, fd int) *lane {
+	addr := p.from.Addr()
+	expected := s.Expected != nil && s.Expected(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.lanes[0]
 	if expected {
 		l = &s.lanes[1]
 	}
-	out, ok := l.enter(p.host, Now())
+	out, ok := l.enter(addr, Now())
+	if !ok {
+		return nil
+	}
 	if out != nil {
-		drop(out.Conn)
+		out.drop()
 	}
-	if ok {
-		l.open = append(l.open, p)
-	}
-	return l, ok
+	p.File = os.NewFile(uintptr(fd), p.from.String())
+	l.open = append(l.open, p)
+	return l
 }
 
 // dropAll ends what is open when nothing is served any more.
@@ -171,7 +152,7 @@ func (s *Server) dropAll() {
 	defer s.mu.Unlock()
 	for i := range s.lanes {
 		for _, p := range s.lanes[i].open {
-			drop(p.Conn)
+			p.drop()
 		}
 	}
 }
@@ -186,7 +167,7 @@ func (s *Server) handshake(raw *pending) (conn *Conn, known bool, err error) {
 			return err
 		}
 		known = s.Known(key)
-		if !known && (s.Stranger == nil || !s.Stranger(key, raw.host)) {
+		if !known && (s.Stranger == nil || !s.Stranger(key, raw.from.Addr())) {
 			return fmt.Errorf("unknown key, fingerprint %s", Fingerprint(key))
 		}
 		return nil

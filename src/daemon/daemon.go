@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -159,7 +158,14 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	defer cancel(nil)
 
 	// What can fail comes before what would have to be undone.
-	listener, err := control.Listen(net.JoinHostPort(d.opt.Listen, fmt.Sprint(d.cfg.Main.Port)))
+	var at netip.Addr
+	var err error
+	if d.opt.Listen != "" {
+		if at, err = netip.ParseAddr(d.opt.Listen); err != nil {
+			return fmt.Errorf("flag -listen: %w", err)
+		}
+	}
+	listener, err := control.Listen(netip.AddrPortFrom(at, d.cfg.Main.Port))
 	if err != nil {
 		return fmt.Errorf("opening the control channel: %w", err)
 	}
