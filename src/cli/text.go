@@ -145,6 +145,9 @@ func tunnelText(b *strings.Builder, t ubus.Table, now time.Time) {
 		if enc, _ := t.GetBool("encrypted"); enc {
 			secret = "encrypted"
 		}
+		if cipher, ok := t.GetString("cipher"); ok {
+			proto += " (" + cipher + ")"
+		}
 		fmt.Fprintf(b, "  tunnel         %s (%s), %s, ID %s, device %s", proto, role, secret, id, dev)
 		if kernel, ok := t.GetBool("kernel"); ok && !kernel {
 			b.WriteString(", not in the kernel: slow")

@@ -43,6 +43,10 @@ func TestStatusText(t *testing.T) {
 				ubus.F("rx_bytes", int64(1500)), ubus.F("tx_bytes", int64(12)),
 			},
 			ubus.Table{ubus.F("peer", "carol"), ubus.F("domain", "carol.example.org"), ubus.F("state", "idle"), ubus.F("error", "peer can't be reached: no such name"), ubus.F("theirs", both("10.9.0.0/24", "10.9.0.0/24"))},
+			ubus.Table{
+				ubus.F("peer", "dave"), ubus.F("domain", "dave.example.org"), ubus.F("state", "proving"), ubus.F("role", "server"), ubus.F("protocol", "l2tp-esp"), ubus.F("encrypted", true),
+				ubus.F("cipher", "chacha20-poly1305"), ubus.F("tunnel_id", "01bd061b"), ubus.F("device", "htip-dave"),
+			},
 		}),
 	}
 	const want = `alice (alice.example.org), fingerprint ABCD-EFGH-IJKL-MNOP, networks 192.168.1.0/24
@@ -58,6 +62,9 @@ bob (bob.example.org): up for 1m5s
 carol (carol.example.org): idle
   last error     peer can't be reached: no such name
   their 10.9.0.0/24       keeps its addresses
+
+dave (dave.example.org): proving
+  tunnel         l2tp-esp (chacha20-poly1305) (server), encrypted, ID 01bd061b, device htip-dave
 `
 	if got := statusText(in, time.Unix(1065, 0)); got != want {
 		t.Errorf("got\n%s", got)

@@ -50,3 +50,17 @@ func TestAccessList(t *testing.T) {
 		}
 	}
 }
+
+// A peer that is written with an empty list may reach what it may without one:
+// so is that of an invite that came back from a file.
+func TestEmptyAccessIsWritten(t *testing.T) {
+	for _, list := range [][]string{nil, {}} {
+		p := NewPeer("bob")
+		p.Key, _ = parseKey(bobKey)
+		p.Access = list
+		out, err := setPeer([]byte("config htip main\n"), p)
+		if err != nil || strings.Contains(string(out), "access") {
+			t.Errorf("%v: %v\n%s", list, err, out)
+		}
+	}
+}

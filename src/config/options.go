@@ -210,7 +210,12 @@ var peerFields = fields[Peer]{
 		func(p Peer) []string { return unless(p.Encryption == EncryptionRequired, p.Encryption) }),
 	words("protocol", protocols, func(p *Peer) *[]string { return &p.Protocols },
 		func(p Peer) []string { return p.Protocols }),
-	{name: "access", list: true, read: readAccess, write: func(p Peer) []string { return p.Access }},
+	{name: "access", list: true, read: readAccess, write: func(p Peer) []string {
+		if len(p.Access) == 0 {
+			return nil // an empty list is none at all: everything, as when it is read
+		}
+		return p.Access
+	}},
 }
 
 const (

@@ -53,6 +53,11 @@ func (c *Conn) Remote() netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
+// Local is our own address of the connection.
+func (c *Conn) Local() netip.Addr {
+	return c.tls.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+}
+
 // Export derives n octets of key material for a purpose from the TLS session
 // (RFC 8446 §7.5). Both ends get the same, nobody else does.
 func (c *Conn) Export(label string, context []byte, n int) ([]byte, error) {

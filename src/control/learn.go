@@ -28,7 +28,7 @@ func Learn(ctx context.Context, id *Identity, addr netip.AddrPort) (key []byte, 
 // dial connects and shakes hands.
 func dial(ctx context.Context, addr netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
 	d := net.Dialer{Timeout: handshakeLimit, KeepAlive: htip.KeepaliveEvery}
-	raw, err := d.DialContext(ctx, "tcp", addr.String())
+	raw, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,8 @@ func (d *Daemon) lookHosts(ctx context.Context, names []string, before map[strin
 			d.log.Debug("host not found", "host", n, "err", err)
 			addrs = before[n]
 		}
-		slices.SortFunc(addrs, netip.Addr.Compare)
+		// Not slices.SortFunc: this would be its only instance for addresses, 3 kB.
+		sort.Slice(addrs, func(i, j int) bool { return addrs[i].Less(addrs[j]) })
 		now[n] = addrs
 	}
 	return now

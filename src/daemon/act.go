@@ -133,8 +133,11 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		return
 	}
 	n := 16
-	if e.Protocol == htip.WireGuard {
+	switch e.Protocol {
+	case htip.WireGuard:
 		n = datapath.WireGuardSecret
+	case htip.L2TPESP:
+		n = datapath.ESPSecret
 	}
 	secret, err := c.Export(e.Protocol.String(), binary.BigEndian.AppendUint32(nil, e.TunnelID), n)
 	if err != nil {
@@ -146,7 +149,7 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(errors.New("the peer is no longer configured"))
 		return
 	}
-	t := &tunnel{Entry: e, Key: p.Key[:], Remote: c.Remote().Addr(), Secret: secret, MTU: d.cfg.Main.MTU}
+	t := &tunnel{Entry: e, Key: p.Key[:], Local: c.Local(), Remote: c.Remote().Addr(), Secret: secret, MTU: d.cfg.Main.MTU}
 	d.tunnels[e.Peer] = t
 	d.tunnelsChanged()
 }

@@ -329,6 +329,9 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 			ubus.F("tunnel_id", fmt.Sprintf("%08x", e.TunnelID)), ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)),
 			ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
 		)
+		if e.Cipher != htip.NoCipher {
+			t = append(t, ubus.F("cipher", e.Cipher.String()))
+		}
 	} else if len(s.Before.Theirs) > 0 {
 		t = append(t, ubus.F("own", mappings(s.Before.Own)), ubus.F("theirs", mappings(s.Before.Theirs)))
 	}

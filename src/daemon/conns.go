@@ -17,6 +17,9 @@ type conn struct {
 	peer string
 }
 
+// ends are the addresses of the connection as we see them.
+func (c *conn) ends() htip.Ends { return htip.Ends{Own: c.Local(), Other: c.Remote().Addr()} }
+
 // accepted takes a connection that a peer has opened.
 func (d *Daemon) accepted(c *control.Conn) {
 	if !d.post(func() {
@@ -98,7 +101,7 @@ func (d *Daemon) receive(peer string, id htip.ConnID, m *htip.Message) {
 		d.act([]htip.Action{htip.CloseConn{Conn: id}})
 		return
 	}
-	d.handle(peer, htip.Received{Conn: id, Msg: m})
+	d.handle(peer, htip.Received{Conn: id, Msg: m, Ends: c.ends()})
 }
 
 // rates bound what a peer can make us do.

@@ -131,7 +131,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 // makeParts makes what the loop works with; nothing runs yet.
 func (d *Daemon) makeParts() (err error) {
 	if d.path = d.opt.Path; d.path == nil {
-		d.path = datapath.New(datapath.Options{RunDir: filepath.Join(d.opt.RunDir, "tunnels"), Log: d.log})
+		d.path = datapath.New(datapath.Options{RunDir: filepath.Join(d.opt.RunDir, "tunnels"), ESPRekey: d.opt.ESPRekey, Log: d.log})
 	}
 	if d.opt.Links == nil {
 		d.opt.Links = kernelLinks
@@ -152,20 +152,25 @@ func (d *Daemon) makeParts() (err error) {
 	return err
 }
 
+// listen opens the control channel's port. [net.Listen] would do the same, but
+// looks names up, and so would keep the library's resolver in the program.
+func (d *Daemon) listen() (l control.Listener, err error) {
+	var at netip.Addr
+	if d.opt.Listen != "" {
+		if at, err = netip.ParseAddr(d.opt.Listen); err != nil {
+			return l, fmt.Errorf("the address to listen at: %w", err)
+		}
+	}
+	return control.Listen(netip.AddrPortFrom(at, d.cfg.Main.Port))
+}
+
 func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	var cancel context.CancelCauseFunc
 	d.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 
 	// What can fail comes before what would have to be undone.
-	var at netip.Addr
-	var err error
-	if d.opt.Listen != "" {
-		if at, err = netip.ParseAddr(d.opt.Listen); err != nil {
-			return fmt.Errorf("flag -listen: %w", err)
-		}
-	}
-	listener, err := control.Listen(netip.AddrPortFrom(at, d.cfg.Main.Port))
+	listener, err := d.listen()
 	if err != nil {
 		return fmt.Errorf("opening the control channel: %w", err)
 	}
@@ -299,7 +304,7 @@ func (d *Daemon) begin() error {
 	}
 	d.gw = htip.NewGateway(htip.Config{
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), Lacks: strings.Join(d.lacks(), "; "), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
-		MaxSpace: maxSpace, ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TP},
+		MaxSpace: maxSpace, ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TPESP, htip.L2TP}, ESP: d.esp(),
 	}, d.home)
 	d.loadStrangers()
 	d.setPeers()

@@ -47,7 +47,7 @@ func (d *Daemon) dial(peer string) {
 				return
 			}
 			id := d.newConn(peer, c)
-			d.handle(peer, htip.Opened{Conn: id})
+			d.handle(peer, htip.Opened{Conn: id, Ends: (&conn{Conn: c}).ends()})
 			if d.gw.Conn(peer) != id {
 				d.act([]htip.Action{htip.CloseConn{Conn: id}})
 			}

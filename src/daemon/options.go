@@ -25,7 +25,7 @@ type Options struct {
 	Config   string // UCI file
 	StateDir string // what survives a reboot: key, substitutes of other homes
 	RunDir   string // what does not
-	Listen   string // TCP address of the control channel without port, "" for all
+	Listen   string // IPv4 address of the control channel without port, "" for all
 	Socket   string // ubusd
 
 	Resolv         string         // the WAN's resolvers, as in resolv.conf
@@ -34,6 +34,8 @@ type Options struct {
 	DnsmasqDir     string         // its conf-dir; "" leaves dnsmasq alone
 	DnsmasqRestart []string       // command that restarts it
 	Leases, Hosts  string         // dnsmasq's leases file, directory of its hosts files
+
+	ESPRekey time.Duration // age at which a tunnel in ESP gets new keys, for tests; 0 is the usual
 
 	Version string
 	Log     *slog.Logger

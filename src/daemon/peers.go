@@ -50,6 +50,23 @@ func (d *Daemon) protocols() []htip.Protocol {
 	return out
 }
 
+// esp says what this router can do with ESP.
+func (d *Daemon) esp() (f htip.Features) {
+	for i := range d.caps {
+		for _, name := range d.caps[i].Ciphers {
+			if htip.ParseCipher(name) == htip.AES {
+				f |= htip.FeatureAES
+			} else {
+				f |= htip.FeatureChaCha
+			}
+		}
+		if d.caps[i].FastAES {
+			f |= htip.FeatureFastAES
+		}
+	}
+	return f
+}
+
 // setPeers tells all parts which homes are configured.
 func (d *Daemon) setPeers() {
 	if i := slices.IndexFunc(d.cfg.Peers, func(p config.Peer) bool { return bytes.Equal(p.Key[:], d.id.Public()) }); i >= 0 {

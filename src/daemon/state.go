@@ -42,10 +42,12 @@ type tunnel struct {
 	Entry  htip.Entry
 	Key    []byte     // of the peer
 	Remote netip.Addr // the peer's address on the Internet
+	Local  netip.Addr // ours, as the control connection had it
 	Secret []byte
 	MTU    int   // bytes
 	Since  int64 // when it was up, seconds since 1970; 0: not yet
 
+	old     bool // of a former process
 	started bool // its programs run
 	link    bool // its device is up
 	linked  bool // and the state machine knows
@@ -61,6 +63,10 @@ func (t *tunnel) path() datapath.Tunnel {
 	p := datapath.Tunnel{
 		Name: e.Peer, Device: device(e.Peer), Protocol: e.Protocol.String(), Server: e.Role == htip.Responder,
 		LocalPort: e.LocalPort, Remote: netip.AddrPortFrom(t.Remote, e.PeerPort), Secret: t.Secret, MTU: t.MTU,
+		Local: t.Local, Old: t.old,
+	}
+	if e.Cipher != htip.NoCipher {
+		p.Cipher = e.Cipher.String()
 	}
 	if !t.agreed() {
 		return p
@@ -146,12 +152,18 @@ func encodeTunnels(ts map[string]*tunnel) ubus.Table {
 			continue // nothing that a new process could take over
 		}
 		e := &x.Entry
+		var esp ubus.Table
+		if e.Protocol == htip.L2TPESP {
+			esp = ubus.Table{ubus.F("cipher", e.Cipher.String()), ubus.F("local", x.Local.String())}
+		}
 		out = append(out, ubus.F(name, ubus.Table{
 			ubus.F("domain", e.Domain), ubus.F("protocol", e.Protocol.String()), ubus.F("id", int64(e.TunnelID)), ubus.F("role", e.Role.String()),
 			ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)), ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
 			ubus.F("port", int64(e.LocalPort)), ubus.F("peer_port", int64(e.PeerPort)), ubus.F("remote", x.Remote.String()),
 			ubus.F("key", control.EncodeKey(x.Key)), ubus.F("secret", base64.StdEncoding.EncodeToString(x.Secret)), ubus.F("mtu", int64(x.MTU)), ubus.F("since", x.Since),
 		}))
+		row := &out[len(out)-1]
+		row.Value = append(row.Value.(ubus.Table), esp...)
 	}
 	return out
 }
@@ -167,6 +179,12 @@ func decodeTunnels(t ubus.Table) (map[string]*tunnel, error) {
 			Peer: f.Name, Domain: r.text("domain"), Protocol: htip.ParseProtocol(r.text("protocol")), TunnelID: uint32(r.number("id", 1<<32-1)),
 			Own: r.mappings("own"), Theirs: r.mappings("theirs"), OwnGateway: r.addr("gateway"), PeerGateway: r.addr("peer_gateway"),
 			LocalPort: uint16(r.number("port", 1<<16-1)), PeerPort: uint16(r.number("peer_port", 1<<16-1)),
+		}
+		if x.old = true; x.Entry.Protocol == htip.L2TPESP {
+			x.Local = r.addr("local")
+			if x.Entry.Cipher = htip.ParseCipher(r.text("cipher")); x.Entry.Cipher == htip.NoCipher {
+				r.fail("cipher", "unknown")
+			}
 		}
 		switch r.text("role") {
 		case htip.Initiator.String():

@@ -24,7 +24,15 @@ func sample() map[string]*tunnel {
 			OwnGateway: netip.MustParseAddr("10.83.4.1"), PeerGateway: netip.MustParseAddr("10.1.2.1"), LocalPort: 17010,
 		},
 		Key: make([]byte, 32), Remote: netip.MustParseAddr("192.0.2.7"), Secret: []byte("0123456789abcdef"), MTU: 1410, Since: 1 << 33,
+		old: true, // as of everything that comes from the file
 	}}
+}
+
+// inESP is a tunnel that has more to remember.
+func inESP() *tunnel {
+	x := sample()["bob"]
+	x.Entry.Peer, x.Entry.Protocol, x.Entry.Cipher, x.Local = "carol", htip.L2TPESP, htip.ChaCha, netip.MustParseAddr("192.0.2.1")
+	return x
 }
 
 // through writes a table to a file and reads it back.
@@ -46,6 +54,7 @@ func through(t *testing.T, in ubus.Table) ubus.Table {
 
 func TestTunnelsSurvive(t *testing.T) {
 	want := sample()
+	want["carol"] = inESP()
 	got, err := decodeTunnels(through(t, encodeTunnels(want)))
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%+v, %v", got["bob"], err)
@@ -75,9 +84,10 @@ func TestStateSurvives(t *testing.T) {
 
 // TestDamagedLinesAreLeftOut: what is wrong is named, what is right is kept.
 func TestDamagedLinesAreLeftOut(t *testing.T) {
-	for _, field := range encodeTunnels(sample())[0].Value.(ubus.Table) {
+	carol := map[string]*tunnel{"bob": inESP()}
+	for _, field := range encodeTunnels(carol)[0].Value.(ubus.Table) {
 		for _, bad := range []any{nil, "", "?", -1, int64(1) << 62, ubus.Array{"x"}, ubus.Table{}} {
-			in := encodeTunnels(map[string]*tunnel{"bob": sample()["bob"], "good": sample()["bob"]})
+			in := encodeTunnels(map[string]*tunnel{"bob": inESP(), "good": sample()["bob"]})
 			row := in[0].Value.(ubus.Table)
 			row.Set(field.Name, bad)
 			got, err := decodeTunnels(in)

@@ -37,11 +37,16 @@ func (a Access) check() error {
 	return errors.Join(errs...)
 }
 
-// match is the part of a rule that says which packets of the peer are meant.
-func (x Allowed) match(device string) string {
-	s := "-i " + device
+// match is the part of a rule that says which packets of the peer are meant,
+// or, with answers, which of the host's.
+func (x Allowed) match(device string, answers bool) string {
+	address, link, port := "-d", "-i", "--dport"
+	if answers {
+		address, link, port = "-s", "-o", "--sport"
+	}
+	s := link + " " + device
 	if x.Host.IsValid() {
-		s = fmt.Sprintf("-d %s/32 %s", x.Host, s)
+		s = fmt.Sprintf("%s %s/32 %s", address, x.Host, s)
 	}
 	if x.Protocol == "" {
 		return s
@@ -51,9 +56,9 @@ func (x Allowed) match(device string) string {
 	case x.Low == 0:
 		return s
 	case x.Low == x.High:
-		return fmt.Sprintf("%s -m %s --dport %d", s, x.Protocol, x.Low)
+		return fmt.Sprintf("%s -m %s %s %d", s, x.Protocol, port, x.Low)
 	}
-	return fmt.Sprintf("%s -m %s --dport %d:%d", s, x.Protocol, x.Low, x.High)
+	return fmt.Sprintf("%s -m %s %s %d:%d", s, x.Protocol, port, x.Low, x.High)
 }
 
 const (
@@ -70,24 +75,29 @@ const (
 	// a flow of the peer was forgotten, our host's next segment would begin it
 	// anew as if it were our own.
 	ofMiddle = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP"
+	// ofTheirs matches answers of our hosts to what the peer began. A camera
+	// that was once asked for its stream would go on sending it.
+	ofTheirs = "-m conntrack --ctstate ESTABLISHED --ctdir REPLY -j DROP"
 )
 
 // accessRules are those for a tunnel with limited access: of packets to hosts
-// behind this router, to this router, and out into the tunnel.
+// behind this router, to this router, and of hosts out into the tunnel.
 func accessRules(t *Tunnel) (forward, input, out []string) {
 	for _, x := range t.Access.Allow {
 		if x.Router {
-			input = append(input, x.match(t.Device)+" -j RETURN")
+			input = append(input, x.match(t.Device, false)+" -j RETURN")
 		}
 	}
 	if !t.Access.Limited || t.listening() {
 		return nil, input, nil
 	}
 	forward = []string{"-i " + t.Device + " " + ofOurs, "-i " + t.Device + " " + ofErrors}
+	out = []string{"-o " + t.Device + " " + ofMiddle}
 	for _, x := range t.Access.Allow {
 		if !x.Router {
-			forward = append(forward, x.match(t.Device)+" -j RETURN")
+			forward = append(forward, x.match(t.Device, false)+" -j RETURN")
+			out = append(out, x.match(t.Device, true)+" -j RETURN")
 		}
 	}
-	return append(forward, "-i "+t.Device+" -j DROP"), input, []string{"-o " + t.Device + " " + ofMiddle}
+	return append(forward, "-i "+t.Device+" -j DROP"), input, append(out, "-o "+t.Device+" "+ofTheirs)
 }

@@ -215,7 +215,13 @@ func TestKernelAccess(t *testing.T) {
 			}
 			return err == nil
 		}
-		if !passes(theirs.near, theirs.far) || !passes(theirs.far, theirs.near) || !passes(ours.near, ours.far) || !passes(ours.far, ours.near) || !hears() {
+		streams := func() bool { // the peer hears our host's
+			lanUDP.WriteTo([]byte("y"), back)
+			udp.SetReadDeadline(time.Now().Add(700 * time.Millisecond))
+			_, err := udp.Read(make([]byte, 10))
+			return err == nil
+		}
+		if !passes(theirs.near, theirs.far) || !passes(theirs.far, theirs.near) || !passes(ours.near, ours.far) || !passes(ours.far, ours.near) || !hears() || !streams() {
 			t.Fatal("nothing is limited, and yet not everything passes")
 		}
 
@@ -227,9 +233,20 @@ func TestKernelAccess(t *testing.T) {
 			if !passes(ours.near, ours.far) || !passes(ours.far, ours.near) {
 				t.Errorf("round %d: what we began does not", i)
 			}
+			// Nor does the peer go on hearing what it once asked for, a camera's stream say.
+			if passes(theirs.far, theirs.near) || streams() {
+				t.Errorf("round %d: our host's side of what the peer began goes on", i)
+			}
 			// Our host goes on sending; that must not let the peer in again.
 			theirs.far.Write([]byte("still there?"))
 			lanUDP.WriteTo([]byte("still there?"), back)
+		}
+		if _, err := dial(g.peer, "tcp4", "10.0.2.5", "10.0.1.4:446"); err == nil || errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a port that nobody listens at: %v", err)
+		}
+		// Errors about our own flows come through in both directions.
+		if _, err := dial(g.lan, "tcp4", "10.0.0.4", "10.0.2.5:81"); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a closed port of the peer's host: %v", err)
 		}
 		if c, err := dial(g.peer, "tcp4", "10.0.2.5", "10.0.1.4:445"); err == nil {
 			c.Close()
@@ -278,6 +295,8 @@ func TestKernelAccess(t *testing.T) {
 			c.Close()
 			t.Error("another port of the router is open")
 		}
+		// (Of the host's own datagrams nothing can be said here: its flow was
+		// forgotten, so they begin one of ours. docs/security.md says so.)
 		if hears() {
 			t.Error("another port of the host is open")
 		}
@@ -286,8 +305,20 @@ func TestKernelAccess(t *testing.T) {
 			t.Error("taken away, and goes on")
 		}
 		set(Access{})
-		if !hears() {
+		if !hears() || !streams() {
 			t.Error("given back, and does not pass")
+		}
+		// The router's port was not. Nor does its session come back when flows
+		// are forgotten and our own end is the first that sends.
+		if passes(router.near, router.far) {
+			t.Error("a port of the router is open with everything else")
+		}
+		if _, err := (rtnetlink{}).forget(a.Peer); err != nil {
+			t.Fatal(err)
+		}
+		router.far.Write([]byte("and now?"))
+		if passesWithin(router.near, router.far, 4*time.Second) {
+			t.Error("a session with the router came back from its side")
 		}
 		after, err := g.Refusals(context.Background())
 		if err := errors.Join(err); err != nil || after["htip-bob"].Host < r["htip-bob"].Host || after["htip-bob"].Router == 0 {

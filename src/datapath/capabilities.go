@@ -19,6 +19,10 @@ type Capability struct {
 	Missing []string
 	// Warnings are things that are wrong but not in the way.
 	Warnings []string
+	// Ciphers are those of ESP that the kernel has; FastAES: the processor has
+	// instructions for AES.
+	Ciphers []string
+	FastAES bool
 }
 
 // Possible tells whether nothing is missing.
@@ -34,11 +38,16 @@ func (m *Manager) Capabilities(ctx context.Context) []Capability {
 	}
 	var all []Capability
 	for _, p := range sortedKeys(m.drivers) {
-		all = append(all, Capability{
+		c := Capability{
 			Protocol: p,
 			Missing:  slices.Concat(m.drivers[p].missing(ctx), common),
 			Warnings: warnings,
-		})
+		}
+		if e, ok := m.drivers[p].(*esp); ok {
+			c.Ciphers, _ = e.find(ctx, false)
+			c.FastAES = e.fast()
+		}
+		all = append(all, c)
 	}
 	return all
 }

@@ -78,7 +78,7 @@ func completes(now, old Tunnel) bool {
 
 func sameTunnel(a, b Tunnel) bool {
 	return a.Name == b.Name && a.Device == b.Device && a.Protocol == b.Protocol && a.Server == b.Server &&
-		a.LocalPort == b.LocalPort && a.Remote == b.Remote && a.LocalAddr == b.LocalAddr && a.PeerAddr == b.PeerAddr &&
+		a.LocalPort == b.LocalPort && a.Remote == b.Remote && a.Local == b.Local && a.Cipher == b.Cipher && a.LocalAddr == b.LocalAddr && a.PeerAddr == b.PeerAddr &&
 		slices.Equal(a.Own, b.Own) && slices.Equal(a.Peer, b.Peer) && string(a.Secret) == string(b.Secret) && a.mtu() == b.mtu()
 }
 

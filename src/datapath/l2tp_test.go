@@ -43,6 +43,9 @@ func fakeXl2tpd(mode string, args []string) int {
 		return 1
 	}
 	defer conn.Close()
+	if mode == "mute" { // never ready
+		time.Sleep(time.Minute)
+	}
 	if mode == "slow" {
 		time.Sleep(300 * time.Millisecond)
 	}

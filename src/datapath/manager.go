@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Datapath is what the daemon needs of this package. [Manager] is the real one,
@@ -51,6 +52,9 @@ type Options struct {
 	Proc    string // default /proc
 	VarRun  string // where pppd leaves its pid files; default /var/run
 	Plugins string // pattern of pppd's L2TP plugin
+
+	// ESPRekey is the age at which a tunnel in ESP gets new keys; default 1 h.
+	ESPRekey time.Duration
 
 	Log *slog.Logger
 
@@ -102,17 +106,28 @@ func New(o Options) *Manager {
 	m := &Manager{o: o, log: o.Log, drivers: o.drivers}
 	if m.drivers == nil {
 		wg := &wgNetlink{}
-		m.drivers = map[string]driver{ProtocolL2TP: &l2tp{
-			runDir:  o.RunDir,
-			xl2tpd:  o.Xl2tpd,
-			pppd:    o.Pppd,
-			plugins: o.Plugins,
-			varRun:  o.VarRun,
-			proc:    processes{proc: o.Proc, kill: syscall.Kill},
-			kernel:  loaded(kernelL2TP, o.run, o.Modprobe, "l2tp_ppp"),
-			user:    o.UserSpace,
-			gates:   map[string]context.CancelFunc{},
-		}, ProtocolWireGuard: newWireGuard(o.Proc, o.kernel, wg, loaded(wg.present, o.run, o.Modprobe, wgKind))}
+		l2tpIn := func(runDir string) *l2tp {
+			return &l2tp{
+				runDir:  runDir,
+				xl2tpd:  o.Xl2tpd,
+				pppd:    o.Pppd,
+				plugins: o.Plugins,
+				varRun:  o.VarRun,
+				proc:    processes{proc: o.Proc, kill: syscall.Kill},
+				kernel:  loaded(kernelL2TP, o.run, o.Modprobe, "l2tp_ppp"),
+				user:    o.UserSpace,
+				gates:   map[string]context.CancelFunc{},
+			}
+		}
+		m.drivers = map[string]driver{
+			ProtocolL2TP: l2tpIn(o.RunDir),
+			ProtocolL2TPESP: newESP(l2tpIn(filepath.Join(o.RunDir, "esp")), xfrmNetlink{}, func(ctx context.Context, module string) {
+				if path, err := lookPath(o.Modprobe); err == nil {
+					_, _ = o.run(ctx, "", path, module) // what is missing then is said by the probe
+				}
+			}, o.ESPRekey, o.Log),
+			ProtocolWireGuard: newWireGuard(o.Proc, o.kernel, wg, loaded(wg.present, o.run, o.Modprobe, wgKind)),
+		}
 	}
 	return m
 }

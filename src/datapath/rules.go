@@ -53,11 +53,14 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //     and its peer may come from any address, through NAT for example.
 //   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy, an
 //     echo and what its Access names, nothing else, whatever zone somebody puts our devices into.
-//   - mangle FORWARD and POSTROUTING, for tunnels with limited Access only: see accessRules. Here the destination is the
-//     host's real address already.
+//   - mangle FORWARD twice more, for tunnels with limited Access only: see accessRules. Here the host has its real address
+//     in both directions: after nat PREROUTING, before nat POSTROUTING.
+//   - mangle OUTPUT: a session with a service of this router ends with the access to it, and must not come back from our
+//     side when flows are forgotten, not even where the peer may reach every host by then.
 //
 // In our chains a DROP is final, while no ACCEPT of ours can override the
-// firewall.
+// firewall. Nothing is rejected: the filter table, the only one that could, may
+// be somebody else's, and an answer tells a hostile peer which hosts there are.
 func chainsFor(w Wanted) []chain {
 	tunnels := slices.Clone(w.Tunnels)
 	sort.Slice(tunnels, func(i, j int) bool { return tunnels[i].Device < tunnels[j].Device })
@@ -66,7 +69,8 @@ func chainsFor(w Wanted) []chain {
 	knock := chain{table: "raw", hook: "PREROUTING", what: "VPN-"}
 	input := chain{table: "mangle", hook: "INPUT", match: "-i " + anyDevice}
 	access := chain{table: "mangle", hook: "FORWARD", what: "ACCESS-", match: "-i " + anyDevice}
-	middle := chain{table: "mangle", hook: "POSTROUTING", match: "-o " + anyDevice}
+	answers := chain{table: "mangle", hook: "FORWARD", what: "ANSWER-", match: "-o " + anyDevice}
+	output := chain{table: "mangle", hook: "OUTPUT", match: "-o " + anyDevice}
 	clamp := chain{table: "mangle", hook: "FORWARD", match: synMatch}
 	in := chain{table: "nat", hook: "PREROUTING", match: "-i " + anyDevice}
 	out := chain{table: "nat", hook: "POSTROUTING", match: "-o " + anyDevice}
@@ -76,7 +80,7 @@ func chainsFor(w Wanted) []chain {
 	for _, t := range tunnels {
 		forward, router, leaving := accessRules(&t)
 		access.rules = append(access.rules, forward...)
-		middle.rules = append(middle.rules, leaving...)
+		answers.rules = append(answers.rules, leaving...)
 		services = append(services, router...)
 		refuse = append(refuse, "-i "+t.Device+" -j DROP") // counts for each peer
 		own := slices.Clone(t.Own)
@@ -94,7 +98,7 @@ func chainsFor(w Wanted) []chain {
 		}
 		guard.rules = append(guard.rules, fmt.Sprintf("-i %s -j DROP", t.Device))
 
-		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 && t.Protocol == ProtocolL2TP {
+		if a := t.Remote.Addr(); a.Is4() && t.LocalPort != 0 && (t.Protocol == ProtocolL2TP || t.Protocol == ProtocolL2TPESP) {
 			knock.rules = append(knock.rules, fmt.Sprintf("! -s %s/32 -p udp -m udp --dport %d -j DROP", a, t.LocalPort))
 			low, high = min(low, t.LocalPort), max(high, t.LocalPort)
 		}
@@ -119,6 +123,7 @@ func chainsFor(w Wanted) []chain {
 			"-p icmp -m icmp --icmp-type 8 -j RETURN",
 		}
 		input.rules = append(slices.Concat(input.rules, services, refuse), "-j DROP")
+		output.rules = []string{ofMiddle}
 		clamp.rules = []string{
 			// The kernel wants the match for SYN in the very rule.
 			"-i " + anyDevice + " " + synMatch + " -j TCPMSS --clamp-mss-to-pmtu",
@@ -127,7 +132,7 @@ func chainsFor(w Wanted) []chain {
 	}
 
 	var chains []chain
-	for _, c := range []chain{guard, knock, input, access, clamp, middle, in, out} {
+	for _, c := range []chain{guard, knock, input, output, access, answers, clamp, in, out} {
 		if len(c.rules) > 0 {
 			chains = append(chains, c)
 		}

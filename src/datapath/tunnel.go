@@ -43,10 +43,12 @@ func (m Mapping) NAT() bool { return m.Network != m.Substitute }
 type Tunnel struct {
 	Name     string // the peer's name, for messages only
 	Device   string // the link's name, "htip-" and at most ten characters
-	Protocol string // [ProtocolL2TP] or [ProtocolWireGuard]
+	Protocol string // [ProtocolL2TP], [ProtocolL2TPESP] or [ProtocolWireGuard]
+	Cipher   string // of L2TP in ESP: [CipherAES] or [CipherChaCha]
 
 	Server    bool           // the responder (LNS) or the initiator (LAC)
-	LocalPort uint16         // own UDP port; a client may leave it 0
+	LocalPort uint16         // own UDP port; a client may leave it 0, unless it is in ESP
+	Local     netip.Addr     // own WAN address; needed in ESP only
 	Remote    netip.AddrPort // the peer's WAN address and, for a client, its port
 
 	LocalAddr netip.Addr // own end of the link: the gateway's own substitute address
@@ -62,9 +64,11 @@ type Tunnel struct {
 	// listens before the substitutes are agreed on).
 
 	// Secret is for L2TP that of the tunnel authentication (RFC 2661 §5.1.1), 16
-	// to 40 bytes; for WireGuard the keys, [WireGuardSecret] bytes.
+	// to 40 bytes; for WireGuard the keys, [WireGuardSecret] bytes; in ESP
+	// [ESPSecret] bytes.
 	Secret []byte
-	MTU    int // bytes; 0 is the protocol's own
+	MTU    int  // bytes; 0 is the protocol's own
+	Old    bool // of a former process: in ESP it can be taken over, not started again
 }
 
 // listening tells whether the tunnel still waits for what will be agreed on.
@@ -74,8 +78,11 @@ func (t Tunnel) listening() bool {
 
 func (t Tunnel) mtu() int {
 	usual, most := DefaultMTU, MaxMTU
-	if t.Protocol == ProtocolWireGuard {
+	switch t.Protocol {
+	case ProtocolWireGuard:
 		usual, most = wgDefaultMTU, wgMaxMTU
+	case ProtocolL2TPESP:
+		most = espMaxMTU
 	}
 	if t.MTU == 0 {
 		return usual
@@ -146,8 +153,17 @@ func (t Tunnel) check() error {
 		bad("mtu %d: want %d to %d", m, minMTU, MaxMTU)
 	}
 	least, most := minSecret, maxSecret
-	if t.Protocol == ProtocolWireGuard {
+	switch t.Protocol {
+	case ProtocolWireGuard:
 		least, most = WireGuardSecret, WireGuardSecret
+	case ProtocolL2TPESP:
+		least, most = ESPSecret, ESPSecret
+		if !t.Local.Is4() || t.Local.IsUnspecified() || t.Local == t.Remote.Addr() || t.LocalPort == 0 {
+			bad("local end %s, port %d: ESP needs to know it", t.Local, t.LocalPort)
+		}
+		if t.Cipher != CipherAES && t.Cipher != CipherChaCha {
+			bad("cipher %q is unknown", t.Cipher)
+		}
 	}
 	if n := len(t.Secret); n < least || n > most {
 		bad("secret of %d bytes: want %d to %d", n, least, most)

@@ -92,17 +92,12 @@ func (l *Loopback) ListenTCP(device string, at netip.AddrPort) (net.Listener, er
 
 // Dial connects from the device's address.
 func (l *Loopback) Dial(ctx context.Context, network, device string, to netip.AddrPort) (net.Conn, error) {
-	var d net.Dialer
+	var from netip.AddrPort
 	if device != "" {
-		from, err := l.at(device, netip.AddrPort{})
-		if err != nil {
+		var err error
+		if from, err = l.at(device, netip.AddrPort{}); err != nil {
 			return nil, err
 		}
-		if network == "udp" {
-			d.LocalAddr = net.UDPAddrFromAddrPort(from)
-		} else {
-			d.LocalAddr = net.TCPAddrFromAddrPort(from)
-		}
 	}
-	return d.DialContext(ctx, network, to.String())
+	return dial(ctx, new(net.Dialer), network, from, to)
 }

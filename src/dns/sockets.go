@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 
 	"golang.org/x/net/ipv4"
@@ -56,24 +57,87 @@ func (Kernel) Index(device string) (int, error) {
 
 // ListenUDP listens on UDP.
 func (Kernel) ListenUDP(device string, at netip.AddrPort) (*net.UDPConn, error) {
-	lc := net.ListenConfig{Control: bindTo(device)}
-	pc, err := lc.ListenPacket(context.Background(), "udp4", at.String())
+	f, err := bound(device, unix.SOCK_DGRAM, at)
 	if err != nil {
 		return nil, err
 	}
-	return withDestination(pc.(*net.UDPConn))
+	defer f.Close() // net works with a descriptor of its own
+	pc, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return withDestination(pc.(*net.UDPConn)) // what such a socket always gives
 }
 
 // ListenTCP listens on TCP; accepted connections stay with the device.
 func (Kernel) ListenTCP(device string, at netip.AddrPort) (net.Listener, error) {
-	lc := net.ListenConfig{Control: bindTo(device), KeepAlive: -1}
-	return lc.Listen(context.Background(), "tcp4", at.String())
+	f, err := bound(device, unix.SOCK_STREAM, at)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := unix.Listen(int(f.Fd()), unix.SOMAXCONN); err != nil {
+		return nil, fmt.Errorf("listening on TCP %s: %w", at, err)
+	}
+	return net.FileListener(f)
+}
+
+// bound gives an IPv4 socket that is bound to an address and to a device. It
+// takes the system's calls, because [net.ListenConfig] is the only way of net to
+// act before bind(2), and brings the library's whole resolver into the program,
+// which reads /etc/resolv.conf and asks DNS: 36 kB packed, never used.
+func bound(device string, kind int, at netip.AddrPort) (*os.File, error) {
+	if !at.Addr().Is4() {
+		return nil, fmt.Errorf("listening on %s: not an IPv4 address", at)
+	}
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", at, err)
+	}
+	f := os.NewFile(uintptr(fd), at.String())
+	if device != "" {
+		if err := unix.BindToDevice(fd, device); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("binding to device %s: %w", device, err)
+		}
+	}
+	if kind == unix.SOCK_STREAM {
+		// A restart must not wait until old connections have timed out.
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("listening on %s: %w", at, err)
+	}
+	return f, nil
 }
 
 // Dial connects.
 func (Kernel) Dial(ctx context.Context, network, device string, to netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{Control: bindTo(device), KeepAlive: -1}
-	return d.DialContext(ctx, network, to.String())
+	return dial(ctx, &d, network, netip.AddrPort{}, to)
+}
+
+// dial connects over "tcp" or "udp", from an address when it is valid.
+func dial(ctx context.Context, d *net.Dialer, network string, from, to netip.AddrPort) (net.Conn, error) {
+	if !from.IsValid() {
+		from = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	}
+	if network == "udp" {
+		return some(d.DialUDP(ctx, "udp4", from, to))
+	}
+	return some(d.DialTCP(ctx, "tcp4", from, to))
+}
+
+// some keeps a connection that failed from becoming an interface that is not nil.
+func some[C net.Conn](c C, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func withDestination(c *net.UDPConn) (*net.UDPConn, error) {

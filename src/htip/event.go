@@ -17,8 +17,12 @@ type (
 	Connect struct{}
 	// Disconnect: a user or a shutdown ends the tunnel and every attempt.
 	Disconnect struct{ Reason Reason }
-	// Opened: the connection that a Dial action asked for stands.
-	Opened struct{ Conn ConnID }
+	// Opened: the connection that a Dial action asked for stands. Ends are the
+	// addresses that we see; without them there is no L2TPESP.
+	Opened struct {
+		Conn ConnID
+		Ends Ends
+	}
 	// DialFailed: it does not.
 	DialFailed struct {
 		Reason Reason
@@ -29,6 +33,7 @@ type (
 	Received struct {
 		Conn ConnID
 		Msg  *Message
+		Ends Ends // as of Opened
 	}
 	// Malformed: something came that is no message. The connection is useless.
 	Malformed struct {

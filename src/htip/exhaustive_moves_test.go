@@ -38,7 +38,7 @@ func (w *xworld) do(a *xstate, m xmove) {
 		a.next++
 		id := ConnID(a.next)
 		a.conns = append(a.conns, xconn{id: id, by: m.side, open: [2]bool{true, true}})
-		w.handle(a, i, Opened{id})
+		w.handle(a, i, Opened{Conn: id})
 		if s.p.conn != id {
 			a.close(i, id)
 		}
@@ -53,7 +53,7 @@ func (w *xworld) do(a *xstate, m xmove) {
 		if x == nil {
 			w.lost(a, i, id)
 		} else {
-			w.handle(a, i, Received{id, x.Message})
+			w.handle(a, i, Received{Conn: id, Msg: x.Message})
 		}
 	case xNotice:
 		w.lost(a, i, a.conns[m.conn].id)

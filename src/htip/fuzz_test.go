@@ -234,7 +234,7 @@ func (p *puppet) proper(peer string) Event {
 	x := p.n.peers[peer]
 	answer := func(t Type) Event {
 		if m := p.message(peer, t); m != nil && x.conn != 0 {
-			return Received{x.conn, m}
+			return Received{Conn: x.conn, Msg: m}
 		}
 		return nil
 	}
@@ -245,10 +245,10 @@ func (p *puppet) proper(peer string) Event {
 		}
 		p.open[peer] = append(p.open[peer], p.last)
 		if m := p.message(peer, Request); m != nil {
-			return Received{p.last, m}
+			return Received{Conn: p.last, Msg: m}
 		}
 	case Dialing:
-		return Opened{p.conn(peer)}
+		return Opened{Conn: p.conn(peer)}
 	case Requested:
 		return answer(Response)
 	case Acked:
@@ -275,7 +275,7 @@ func (p *puppet) any(peer string) (ev Event) {
 			if have := p.n.peers[peer].conn; have != 0 && p.s.of(4) > 0 {
 				c = have
 			}
-			ev = Received{c, m}
+			ev = Received{Conn: c, Msg: m}
 		}
 	case 4:
 		ev = Connect{}
@@ -284,7 +284,7 @@ func (p *puppet) any(peer string) (ev Event) {
 	case 6:
 		p.last++
 		p.open[peer] = append(p.open[peer], p.last)
-		ev = Opened{p.last}
+		ev = Opened{Conn: p.last}
 	case 7:
 		ev = DialFailed{Reason(1 + p.s.of(21)), "no"}
 	case 8:

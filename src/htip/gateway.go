@@ -21,6 +21,8 @@ type Config struct {
 	// ThreeMessages: as initiator start the VPN client upon our own ACK, where
 	// the other home's server listens already (first embodiment, ¶77-81).
 	ThreeMessages bool
+	// ESP says what we can do with it: FeatureAES, FeatureChaCha, FeatureFastAES.
+	ESP Features
 	// EarlyServers are the protocols whose server can listen before addresses
 	// are agreed: as responder start it upon REQUEST, when the initiator can.
 	EarlyServers []Protocol
@@ -58,6 +60,7 @@ type peer struct {
 	state State
 	role  Role
 	conn  ConnID // 0: none
+	ends  Ends   // of conn
 	talk  uint64
 	timer uint32 // sequence number of the live timer
 
@@ -231,11 +234,11 @@ func (g *Gateway) Handle(name string, ev Event) []Action {
 	case Disconnect:
 		g.disconnect(p, ev.Reason)
 	case Opened:
-		g.opened(p, ev.Conn)
+		g.opened(p, ev.Conn, ev.Ends)
 	case DialFailed:
 		g.dialFailed(p, ev)
 	case Received:
-		g.received(p, ev.Conn, ev.Msg)
+		g.received(p, ev.Conn, ev.Ends, ev.Msg)
 	case Malformed:
 		g.malformed(p, ev)
 	case Closed:

@@ -422,7 +422,7 @@ func TestAbsentHomeKeepsItsPlace(t *testing.T) {
 		if from == "dave" && m.Type == Request {
 			s := was[0].Substitute
 			m = &Message{Type: Request, Talk: m.Talk, Protocols: m.Protocols, Offers: []Offer{{s, []netip.Prefix{s}}}, Gateway: s.Addr().Next()}
-			w.later(a, "dave", Received{w.last, m})
+			w.later(a, "dave", Received{Conn: w.last, Msg: m})
 			return true
 		}
 		return false

@@ -24,14 +24,15 @@ func (g *Gateway) request(p *peer) {
 		return
 	}
 	p.talk, p.gate = g.cfg.Random(), g.home.Gateway
-	var features Features
+	features := g.cfg.ESP & featuresESP
 	limit := AnswerLimit
 	if g.cfg.ThreeMessages {
-		features, limit = FeatureThreeMessages, ReadyLimit // its server may have to start before it answers
+		features |= FeatureThreeMessages
+		limit = ReadyLimit // its server may have to start before it answers
 	}
 	g.send(p, &Message{
 		Type: Request, Features: features, Talk: p.talk, Domain: g.cfg.Domain, Protocols: protocols,
-		Offers: p.offers, Gateway: g.home.Gateway, Replaces: p.replaces,
+		Offers: p.offers, Gateway: g.home.Gateway, Replaces: p.replaces, Ends: p.ends,
 	})
 	g.to(p, Requested, limit)
 	g.do(Progress{Peer: p.Name, Step: StepRequest})
@@ -50,6 +51,13 @@ func (g *Gateway) response(p *peer, m *Message) {
 	if !contains(protocols, m.Protocol()) {
 		g.refuse(p, m, ReasonNoProtocol, fmt.Sprintf("%v was not proposed", m.Protocol()))
 		return
+	}
+	var cipher Cipher
+	if m.Protocol() == L2TPESP {
+		if cipher = g.cfg.ESP.cipher(m.Features); cipher == NoCipher {
+			g.refuse(p, m, ReasonNoProtocol, noCipher)
+			return
+		}
 	}
 	if err := checkMappings(p.offers, m.Initiator); err != nil {
 		g.refuse(p, m, ReasonMalformed, err.Error())
@@ -74,7 +82,7 @@ func (g *Gateway) response(p *peer, m *Message) {
 		return
 	}
 	p.entry = Entry{
-		Peer: p.Name, Domain: p.Domain, Protocol: m.Protocol(), Role: Initiator,
+		Peer: p.Name, Domain: p.Domain, Protocol: m.Protocol(), Cipher: cipher, Role: Initiator,
 		Own: m.Initiator, Theirs: theirs,
 		OwnGateway: Inside(p.gate, m.Initiator), PeerGateway: Inside(m.Gateway, theirs),
 	}

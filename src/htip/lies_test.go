@@ -26,7 +26,7 @@ func TestLyingPeer(t *testing.T) {
 				if of == Ack {
 					to, from = b, "alice"
 				}
-				w.later(to, from, Received{to.peers[from].conn, m2})
+				w.later(to, from, Received{Conn: to.peers[from].conn, Msg: m2})
 				return true
 			}
 			return false
@@ -77,10 +77,10 @@ func TestJunk(t *testing.T) {
 		{Type: Ready, Talk: 1}, {Type: Ack, Talk: 1}, {Type: Nak, Refused: Request, Reason: ReasonRefused},
 		{Type: Close, TunnelID: 1, Reason: ReasonUser}, {Type: Response, Talk: a.peers["bob"].talk},
 	} {
-		w.handle(a, "bob", Received{a.peers["bob"].conn, m})
+		w.handle(a, "bob", Received{Conn: a.peers["bob"].conn, Msg: m})
 		w.mustBeUp(a, b)
 	}
-	w.handle(a, "bob", Received{99, &Message{Type: Keepalive, TunnelID: 77}})
+	w.handle(a, "bob", Received{Conn: 99, Msg: &Message{Type: Keepalive, TunnelID: 77}})
 	w.handle(a, "nobody", Connect{})
 	w.mustBeUp(a, b)
 }
@@ -106,7 +106,7 @@ func TestAckOfSomethingElse(t *testing.T) {
 				threeMessages(b)
 				req.Features = FeatureThreeMessages
 			}
-			as := b.Handle("alice", Received{7, req})
+			as := b.Handle("alice", Received{Conn: 7, Msg: req})
 			if three {
 				as = b.Handle("alice", Started{b.entry("alice").TunnelID})
 			}
@@ -114,7 +114,7 @@ func TestAckOfSomethingElse(t *testing.T) {
 			ack := &Message{Type: Ack, Talk: 4711, Protocols: []Protocol{L2TP}, Initiator: slices.Clone(resp.Initiator),
 				Responder: []Mapping{{resp.Offers[0].Network, resp.Offers[0].Candidates[0]}}}
 			change(ack)
-			as = b.Handle("alice", Received{7, ack})
+			as = b.Handle("alice", Received{Conn: 7, Msg: ack})
 			if name == "all of it is right" {
 				if s := b.state("alice"); s != Preparing && s != Connecting {
 					t.Errorf("%s: %v", name, s)
@@ -145,7 +145,7 @@ func TestResponseOfSomethingElse(t *testing.T) {
 			Offers:    []Offer{{px("10.9.9.0/24"), []netip.Prefix{px("10.9.9.0/24")}}},
 			Initiator: []Mapping{{px("192.168.1.0/24"), px("192.168.1.0/24")}}}
 		c.change(m)
-		if n := sent(t, a.Handle("bob", Received{7, m})); n.Type != Nak || n.Refused != Response || n.Reason != c.reason || a.state("bob") != Idle {
+		if n := sent(t, a.Handle("bob", Received{Conn: 7, Msg: m})); n.Type != Nak || n.Refused != Response || n.Reason != c.reason || a.state("bob") != Idle {
 			t.Errorf("%s: %+v, %v", name, n, a.state("bob"))
 		}
 	}
@@ -180,7 +180,7 @@ func TestHostileNak(t *testing.T) {
 						t.Fatal(err)
 					}
 					nak, _ = Decode(b)
-					w.later(a, "bob", Received{a.peers["bob"].conn, nak})
+					w.later(a, "bob", Received{Conn: a.peers["bob"].conn, Msg: nak})
 					return true
 				}
 				return false

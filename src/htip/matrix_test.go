@@ -17,7 +17,7 @@ func whole() map[Type]*Message {
 	ms := []Mapping{{n, s}}
 	gw := n.Addr().Next()
 	return map[Type]*Message{
-		Request:   {Type: Request, Talk: 1, Features: FeatureThreeMessages, Domain: "a.example", Protocols: []Protocol{L2TP, WireGuard}, Offers: offers, Gateway: gw, Replaces: 5, Invite: Proof{ID: InviteID{1}, MAC: [32]byte{2}}},
+		Request:   {Type: Request, Talk: 1, Features: FeatureThreeMessages, Domain: "a.example", Protocols: []Protocol{L2TP, WireGuard}, Offers: offers, Gateway: gw, Replaces: 5, Invite: Proof{ID: InviteID{1}, MAC: [32]byte{2}}, Ends: Ends{gw, gw}},
 		Response:  {Type: Response, Talk: 1, Features: FeatureThreeMessages, Domain: "b.example", Protocols: one, Offers: offers, Gateway: gw, Initiator: ms, TunnelID: 7, Port: 17010},
 		Nak:       {Type: Nak, Talk: 1, Reason: ReasonStands, Refused: Request, Offers: []Offer{{Network: n}}, Avoid: []netip.Prefix{s}, Text: "why", Replaces: 5},
 		Ack:       {Type: Ack, Talk: 1, Protocols: one, Initiator: ms, Responder: ms},
@@ -46,14 +46,14 @@ func rebuild(header []byte, ps [][]byte) []byte {
 // TestWhatEachMessageNeeds is the table of docs/protocol.md: "m" for a parameter
 // without which the message is malformed, "o" for one that may be left out.
 func TestWhatEachMessageNeeds(t *testing.T) {
-	table := map[Type]string{ // parameters 1 to 15
-		Request:   "oommm........oo",
-		Response:  "oommmm.mm......", // 8 and 9 with feature bit 0, as here
-		Nak:       "...o.....mmoom.", // 14 with reason 19, as here
-		Ack:       "..m..mm........",
-		Ready:     "..m..mmmm......",
-		Close:     ".......m.m..o..",
-		Keepalive: ".......m.......",
+	table := map[Type]string{ // parameters 1 to 16
+		Request:   "oommm........ooo",
+		Response:  "oommmm.mm.......", // 8 and 9 with feature bit 0, as here
+		Nak:       "...o.....mmoom..", // 14 with reason 19, as here
+		Ack:       "..m..mm.........",
+		Ready:     "..m..mmmm.......",
+		Close:     ".......m.m..o...",
+		Keepalive: ".......m........",
 	}
 	for typ, m := range whole() {
 		b, err := m.Encode()
@@ -203,7 +203,7 @@ func TestWhatPeopleAreTold(t *testing.T) {
 	}
 	_, n = homes(t, "alice", "bob")
 	n["bob"].cfg.Protocols, n["bob"].cfg.Lacks = nil, "l2tp is not possible: xl2tpd is missing"
-	m := sent(t, n["bob"].Handle("alice", Received{7, requestOf(1, 0)}))
+	m := sent(t, n["bob"].Handle("alice", Received{Conn: 7, Msg: requestOf(1, 0)}))
 	if m.Reason != ReasonNoProtocol || !strings.Contains(m.Text, "xl2tpd is missing") {
 		t.Errorf("%+v", m)
 	}
@@ -240,13 +240,13 @@ func TestKeepaliveOfAnotherTunnel(t *testing.T) {
 	if c == 0 || a.Conn("nobody") != 0 {
 		t.Fatal(c)
 	}
-	m := sent(t, a.Handle("bob", Received{c, &Message{Type: Keepalive, TunnelID: 99}}))
+	m := sent(t, a.Handle("bob", Received{Conn: c, Msg: &Message{Type: Keepalive, TunnelID: 99}}))
 	if m.Type != Close || m.Reason != ReasonUnknown || m.TunnelID != 99 || a.state("bob") != Up || a.Conn("bob") != 0 {
 		t.Errorf("%+v, %v", m, a.state("bob"))
 	}
 	// Before a tunnel stands, it is no way to talk.
 	a, _ = asking(t)
-	a.Handle("bob", Received{7, &Message{Type: Keepalive, TunnelID: 99}})
+	a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Keepalive, TunnelID: 99}})
 	if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonUnknown {
 		t.Errorf("%+v", st)
 	}

@@ -84,6 +84,57 @@ type Features uint32
 // listens already, and ACK ends the talk.
 const FeatureThreeMessages Features = 1 << 0
 
+// What a gateway can do with ESP (RFC 4303), in REQUEST and RESPONSE; see
+// [Gateway]'s choice of the cipher.
+const (
+	FeatureAES     Features = 1 << 1 // AES-GCM of 128 bits (RFC 4106)
+	FeatureChaCha  Features = 1 << 2 // ChaCha20-Poly1305 (RFC 7634)
+	FeatureFastAES Features = 1 << 3 // AES is faster than ChaCha20 here
+
+	featuresESP = FeatureAES | FeatureChaCha | FeatureFastAES
+)
+
+// Cipher is what ESP encrypts with.
+type Cipher uint8
+
+const (
+	NoCipher Cipher = iota
+	AES             // AES-GCM, 128 bits, check value of 16 octets (RFC 4106)
+	ChaCha          // ChaCha20-Poly1305 (RFC 7634)
+)
+
+var cipherNames = [...]string{AES: "aes-gcm-128", ChaCha: "chacha20-poly1305"}
+
+func (c Cipher) String() string {
+	if int(c) < len(cipherNames) {
+		return cipherNames[c]
+	}
+	return fmt.Sprintf("cipher %d", uint8(c))
+}
+
+// ParseCipher is the cipher of that name, or NoCipher.
+func ParseCipher(s string) Cipher {
+	for i, n := range cipherNames {
+		if n == s {
+			return Cipher(i)
+		}
+	}
+	return NoCipher
+}
+
+// cipher is what two gateways use for ESP; both come to the same. AES only
+// where both are fast with it, or where there is nothing else.
+func (f Features) cipher(o Features) Cipher {
+	both := f & o
+	switch {
+	case both&FeatureAES != 0 && (both&FeatureFastAES != 0 || both&FeatureChaCha == 0):
+		return AES
+	case both&FeatureChaCha != 0:
+		return ChaCha
+	}
+	return NoCipher
+}
+
 // Reason is why a message was refused or a tunnel closed. Values are on the
 // wire.
 type Reason uint16
@@ -165,9 +216,17 @@ type Message struct {
 	Refused   Type           // NAK: the type of the refused message
 	Avoid     []netip.Prefix // NAK: what the candidates ran into
 	Text      string         // NAK, CLOSE: for people; UTF-8 without control characters, ≤ 255 octets
+	Ends      Ends           // REQUEST
 	Replaces  uint64         // NAK with ReasonStands or ReasonUser: the tunnel or talk that is in the way; REQUEST: the sender knows of it, and wants another one
 	Invite    Proof          // REQUEST: the sender holds an invite; zero: none
 }
+
+// Ends are the addresses of a control connection, as one gateway sees them: its
+// own and the other one's. If the two gateways see different ones, addresses
+// are translated between them.
+type Ends struct{ Own, Other netip.Addr }
+
+func (e Ends) valid() bool { return e.Own.Is4() && e.Other.Is4() }
 
 // Protocol is the chosen VPN protocol of a RESPONSE, ACK or READY.
 func (m *Message) Protocol() Protocol {

@@ -30,7 +30,7 @@ func asking(t *testing.T) (*node, *Message) {
 	_, n := homes(t, "alice", "bob")
 	a := n["alice"]
 	a.Handle("bob", Connect{})
-	return a, sent(t, a.Handle("bob", Opened{7}))
+	return a, sent(t, a.Handle("bob", Opened{Conn: 7}))
 }
 
 // TestReasonsForTheInitiator: what becomes of an attempt that is refused.
@@ -58,7 +58,7 @@ func TestReasonsForTheInitiator(t *testing.T) {
 		{Reason(999), Idle, no, "the other gateway says: because"},
 	} {
 		a, req := asking(t)
-		as := a.Handle("bob", Received{7, &Message{Type: Nak, Talk: req.Talk, Refused: Request, Reason: c.reason, Text: "because"}})
+		as := a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Nak, Talk: req.Talk, Refused: Request, Reason: c.reason, Text: "because"}})
 		st := a.Status()[0]
 		var pause time.Duration
 		closed := false
@@ -78,7 +78,7 @@ func TestReasonsForTheInitiator(t *testing.T) {
 	}
 	// One that gives no text.
 	a, req := asking(t)
-	a.Handle("bob", Received{7, &Message{Type: Nak, Talk: req.Talk, Refused: Request, Reason: ReasonRefused}})
+	a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Nak, Talk: req.Talk, Refused: Request, Reason: ReasonRefused}})
 	if st := a.Status()[0]; st.Text != "the other gateway says: refused" {
 		t.Errorf("%+v", st)
 	}
@@ -119,7 +119,7 @@ func TestReasonsOfTheResponder(t *testing.T) {
 			if c.change != nil {
 				c.change(b, req)
 			}
-			as := b.Handle("alice", Received{7, req})
+			as := b.Handle("alice", Received{Conn: 7, Msg: req})
 			if c.late != nil {
 				if m := sent(t, as); m.Type != Response {
 					t.Fatal(m.Type)
@@ -159,7 +159,7 @@ func TestRoundsAreBounded(t *testing.T) {
 				over(a, "bob", m)
 				return
 			}
-			m = sent(t, a.Handle("bob", Received{7, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonClash, Avoid: m.Offers[0].Candidates[:1]}}))
+			m = sent(t, a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonClash, Avoid: m.Offers[0].Candidates[:1]}}))
 		}
 		t.Error("goes on for ever")
 	})
@@ -169,7 +169,7 @@ func TestRoundsAreBounded(t *testing.T) {
 			if n > 1+MaxRounds {
 				t.Fatal("asks for ever")
 			}
-			m = sent(t, a.Handle("bob", Received{7, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonStands, Replaces: n}}))
+			m = sent(t, a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonStands, Replaces: n}}))
 			if m.Type == Request && m.Replaces != n {
 				t.Errorf("replaces %d, not %d", m.Replaces, n)
 			}
@@ -180,7 +180,7 @@ func TestRoundsAreBounded(t *testing.T) {
 		a, m := asking(t)
 		talk := m.Talk
 		for n := 1; n < 99; n++ {
-			m = sent(t, a.Handle("bob", Received{7, &Message{Type: Response, Talk: talk, Protocols: []Protocol{L2TP}, Gateway: netip.MustParseAddr("10.9.9.1"),
+			m = sent(t, a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Response, Talk: talk, Protocols: []Protocol{L2TP}, Gateway: netip.MustParseAddr("10.9.9.1"),
 				Offers:    []Offer{{px("10.9.9.0/24"), []netip.Prefix{px("192.168.1.0/24")}}},
 				Initiator: []Mapping{{px("192.168.1.0/24"), a.peers["bob"].offers[0].Candidates[1]}}}}))
 			if m.Reason != ReasonClash {
@@ -196,7 +196,7 @@ func TestRoundsAreBounded(t *testing.T) {
 	t.Run("NAK to RESPONSE", func(t *testing.T) {
 		_, ns := homes(t, "alice", "bob")
 		b := ns["bob"]
-		m := sent(t, b.Handle("alice", Received{7, requestOf(4711, 0)}))
+		m := sent(t, b.Handle("alice", Received{Conn: 7, Msg: requestOf(4711, 0)}))
 		for n := 0; n < 99; n++ {
 			if m.Type != Response {
 				if n != 1+MaxRounds {
@@ -205,7 +205,7 @@ func TestRoundsAreBounded(t *testing.T) {
 				over(b, "alice", m)
 				return
 			}
-			m = sent(t, b.Handle("alice", Received{7, &Message{Type: Nak, Talk: 4711, Refused: Response, Reason: ReasonClash, Avoid: m.Offers[0].Candidates[:1]}}))
+			m = sent(t, b.Handle("alice", Received{Conn: 7, Msg: &Message{Type: Nak, Talk: 4711, Refused: Response, Reason: ReasonClash, Avoid: m.Offers[0].Candidates[:1]}}))
 		}
 		t.Error("goes on for ever")
 	})
@@ -219,7 +219,7 @@ func TestRoundsAreBounded(t *testing.T) {
 			for n := 1; n < 99; n++ {
 				req := requestOf(uint64(n), 0)
 				req.Offers[0].Candidates = c.candidates
-				m := sent(t, b.Handle("alice", Received{7, req}))
+				m := sent(t, b.Handle("alice", Received{Conn: 7, Msg: req}))
 				if m.Type != Response && m.Reason != ReasonClash {
 					if n != c.times {
 						t.Errorf("%d times REQUEST", n)
@@ -240,7 +240,7 @@ func TestRoundsAreBounded(t *testing.T) {
 			h := a.home
 			h.Gateway = fromUint(toUint(h.Gateway) + uint32(n))
 			a.SetHome(h)
-			m = sent(t, a.Handle("bob", Received{7, &Message{Type: Response, Talk: m.Talk, Protocols: []Protocol{L2TP}, Gateway: netip.MustParseAddr("10.9.9.1"),
+			m = sent(t, a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Response, Talk: m.Talk, Protocols: []Protocol{L2TP}, Gateway: netip.MustParseAddr("10.9.9.1"),
 				Offers:    []Offer{{px("10.9.9.0/24"), []netip.Prefix{px("10.9.9.0/24")}}},
 				Initiator: []Mapping{{px("192.168.1.0/24"), px("192.168.1.0/24")}}}}))
 		}
@@ -257,7 +257,7 @@ func TestApproval(t *testing.T) {
 	a := ns["alice"]
 	w.drop = func(from string, m *Message) bool {
 		if m.Type == Request {
-			w.later(a, "bob", Received{a.peers["bob"].conn, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonApproval}})
+			w.later(a, "bob", Received{Conn: a.peers["bob"].conn, Msg: &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonApproval}})
 		}
 		return true
 	}
@@ -293,13 +293,13 @@ func TestNewParametersAfterNak(t *testing.T) {
 		w.add("alice", Derived, "", "192.168.1.0/24")
 		b := w.add("bob", Derived, "", "192.168.1.0/24", "172.20.5.0/24")
 		w.friends()
-		m := sent(t, b.Handle("alice", Received{7, requestOf(4711, 0)}))
+		m := sent(t, b.Handle("alice", Received{Conn: 7, Msg: requestOf(4711, 0)}))
 		nak := &Message{Type: Nak, Talk: 4711, Refused: Response, Reason: ReasonClash}
 		refused := m.Offers[0].Candidates[:3]
 		if told {
 			nak.Avoid = refused
 		}
-		again := sent(t, b.Handle("alice", Received{7, nak}))
+		again := sent(t, b.Handle("alice", Received{Conn: 7, Msg: nak}))
 		if again.Type != Response || again.Talk != 4711 {
 			t.Fatalf("%+v", again)
 		}
@@ -349,7 +349,7 @@ func TestABusyPeer(t *testing.T) {
 	a := ns["alice"]
 	w.drop = func(_ string, m *Message) bool {
 		if m.Type == Request {
-			w.later(a, "bob", Received{a.peers["bob"].conn, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonBusy}})
+			w.later(a, "bob", Received{Conn: a.peers["bob"].conn, Msg: &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonBusy}})
 		}
 		return true
 	}

@@ -48,7 +48,7 @@ func TestLateRequest(t *testing.T) {
 				w.until(c.state.String(), func() bool { return at.state(from) == c.state })
 				conn := w.stray(from, c.at)
 				before := len(w.wire)
-				w.act(at, at.Handle(from, Received{conn, requestOf(4711, replaces)}))
+				w.act(at, at.Handle(from, Received{Conn: conn, Msg: requestOf(4711, replaces)}))
 				if len(w.wire) != before+1 || !strings.Contains(w.wire[before], "NAK") || !strings.Contains(w.wire[before], fmt.Sprintf("000a0002%04x", uint16(c.reason))) {
 					t.Errorf("answer %v", w.wire[before:])
 				}
@@ -76,7 +76,7 @@ func TestRepeatedRequest(t *testing.T) {
 		w.act(a, a.Handle("bob", Connect{}))
 		w.until(state.String(), func() bool { return b.state("alice") == state })
 		p := b.peers["alice"]
-		if as := b.Handle("alice", Received{p.conn, requestOf(p.talk, 0)}); len(as) != 0 || p.state != state {
+		if as := b.Handle("alice", Received{Conn: p.conn, Msg: requestOf(p.talk, 0)}); len(as) != 0 || p.state != state {
 			t.Errorf("%v: %v", state, as)
 		}
 	}
@@ -133,7 +133,7 @@ func TestTheOldTunnelEndsMeanwhile(t *testing.T) {
 			w.handle(a, "bob", Connect{})
 		}
 		conn := w.stray("alice", "bob")
-		w.act(b, b.Handle("alice", Received{conn, requestOf(4711, uint64(old))}))
+		w.act(b, b.Handle("alice", Received{Conn: conn, Msg: requestOf(4711, uint64(old))}))
 		if want := map[State]State{Idle: Responded, Up: Up}[now]; b.state("alice") != want {
 			t.Errorf("%v: %v", now, b.state("alice"))
 		}
@@ -147,7 +147,7 @@ func TestOurOwnAttemptFollows(t *testing.T) {
 		w, n := homes(t, "alice", "bob")
 		a := n["alice"]
 		conn := w.stray("bob", "alice")
-		late := Received{conn, requestOf(4711, 0)}
+		late := Received{Conn: conn, Msg: requestOf(4711, 0)}
 		switch state {
 		case Dialing:
 			a.Handle("bob", Connect{})
@@ -216,7 +216,7 @@ func TestOneKeyTwoTalks(t *testing.T) {
 		w.act(a, a.Handle("bob", Connect{}))
 		w.until(state.String(), func() bool { return a.state("bob") == state && b.state("alice") >= Responded })
 		conn := w.stray("alice", "bob")
-		w.act(b, b.Handle("alice", Received{conn, requestOf(4711, b.peers["alice"].stake())}))
+		w.act(b, b.Handle("alice", Received{Conn: conn, Msg: requestOf(4711, b.peers["alice"].stake())}))
 		w.drain()
 		if st := a.Status()[0]; st.State != Idle || st.Reason != ReasonSuperseded || !strings.Contains(st.Text, "another device") {
 			t.Errorf("%v: %+v", state, st)
@@ -238,7 +238,7 @@ func TestOurselves(t *testing.T) {
 	if len(w.wire) != 0 {
 		t.Errorf("%v", w.wire)
 	}
-	as := a.Handle("mirror", Received{9, requestOf(4711, 0)})
+	as := a.Handle("mirror", Received{Conn: 9, Msg: requestOf(4711, 0)})
 	if s, ok := as[0].(Send); !ok || s.Msg.Type != Nak || s.Msg.Reason != ReasonLoop || len(as) != 2 {
 		t.Errorf("%v", as)
 	}
@@ -250,7 +250,7 @@ func TestTheRequestComesBack(t *testing.T) {
 	b := n["bob"]
 	w.act(b, b.Handle("alice", Connect{}))
 	w.until("requested", func() bool { return b.state("alice") == Requested })
-	as := b.Handle("alice", Received{w.stray("alice", "bob"), requestOf(b.peers["alice"].talk, 0)})
+	as := b.Handle("alice", Received{Conn: w.stray("alice", "bob"), Msg: requestOf(b.peers["alice"].talk, 0)})
 	if s, ok := as[0].(Send); !ok || s.Msg.Reason != ReasonLoop || b.state("alice") != Requested {
 		t.Errorf("%v", as)
 	}
@@ -318,10 +318,10 @@ func TestEventsOfAnotherTunnel(t *testing.T) {
 					for _, m := range whole() {
 						m.Talk, m.TunnelID = p.talk+1, id
 						if m.Type != Request && m.Type != Keepalive {
-							events = append(events, Received{p.conn, m})
+							events = append(events, Received{Conn: p.conn, Msg: m})
 						}
 						if m.Type == Request && p.role == Initiator { // on a connection that we opened only we ask
-							events = append(events, Received{p.conn, m})
+							events = append(events, Received{Conn: p.conn, Msg: m})
 						}
 					}
 				}

@@ -139,7 +139,7 @@ func (w *world) act(n *node, as []Action) {
 			}
 			w.last++
 			w.conns[w.last] = [2]string{n.name, a.Peer}
-			w.later(n, a.Peer, Opened{w.last})
+			w.later(n, a.Peer, Opened{Conn: w.last})
 		case Send:
 			ends, ok := w.conns[a.Conn]
 			if !ok {
@@ -162,7 +162,7 @@ func (w *world) act(n *node, as []Action) {
 				w.t.Fatal(err)
 			}
 			if w.nodes[to] != nil {
-				w.later(w.nodes[to], w.known(n.name), Received{a.Conn, m})
+				w.later(w.nodes[to], w.known(n.name), Received{Conn: a.Conn, Msg: m})
 			}
 		case CloseConn:
 			ends, ok := w.conns[a.Conn]

@@ -25,7 +25,8 @@ const (
 	paramText      = 13
 	paramReplaces  = 14
 	paramInvite    = 15
-	paramLast      = paramInvite
+	paramEnds      = 16
+	paramLast      = paramEnds
 )
 
 const prefixSize = 5 // octets: length in bits, then the address
@@ -89,6 +90,9 @@ func (m *Message) Encode() ([]byte, error) {
 	}
 	if m.Invite != (Proof{}) {
 		w.bytes(paramInvite, append(m.Invite.ID[:], m.Invite.MAC[:]...))
+	}
+	if m.Ends.valid() {
+		w.bytes(paramEnds, append(m.Ends.Own.AsSlice(), m.Ends.Other.AsSlice()...))
 	}
 	if len(w.b) > MaxMessage {
 		return nil, &MalformedError{m.Type, fmt.Sprintf("%d octets, at most %d", len(w.b), MaxMessage)}
@@ -252,6 +256,10 @@ func (m *Message) setParam(param uint16, v []byte) (err error) {
 			return fmt.Errorf("no printable UTF-8 of at most %d octets", maxText)
 		}
 		m.Text = string(v)
+	case paramEnds:
+		if want(8) {
+			m.Ends = Ends{netip.AddrFrom4([4]byte(v)), netip.AddrFrom4([4]byte(v[4:]))}
+		}
 	case paramReplaces:
 		if want(8) {
 			m.Replaces = binary.BigEndian.Uint64(v)

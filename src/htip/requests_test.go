@@ -173,7 +173,7 @@ func TestUnwanted(t *testing.T) {
 	for _, r := range []Reason{ReasonRefused, ReasonInvite, ReasonInviteExpired, ReasonInviteUsed} {
 		a, m := asking(t)
 		a.SetAuto("bob", true)
-		a.Handle("bob", Received{7, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: r, Text: "no"}})
+		a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: r, Text: "no"}})
 		if a.state("bob") != Idle {
 			t.Errorf("%v: %v", r, a.state("bob"))
 		}
@@ -185,7 +185,7 @@ func TestUnwanted(t *testing.T) {
 	a, m := asking(t)
 	a.SetAuto("bob", true)
 	a.peers["bob"].before = Record{Own: []Mapping{{px("10.0.0.0/24"), px("10.0.1.0/24")}}}
-	a.Handle("bob", Received{7, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonRefused}})
+	a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: ReasonRefused}})
 	if a.state("bob") != Waiting {
 		t.Error(a.state("bob"))
 	}
@@ -200,7 +200,7 @@ func TestApprovalForEver(t *testing.T) {
 		a.SetAuto("bob", true)
 		w.drop = func(from string, m *Message) bool {
 			if m.Type == Request {
-				w.later(a, "bob", Received{a.peers["bob"].conn, &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: r}})
+				w.later(a, "bob", Received{Conn: a.peers["bob"].conn, Msg: &Message{Type: Nak, Talk: m.Talk, Refused: Request, Reason: r}})
 			}
 			return true
 		}

@@ -9,10 +9,10 @@ import (
 
 // received sorts a message by what it is an answer to. What fits no state is
 // dropped: it belongs to a talk that is over.
-func (g *Gateway) received(p *peer, c ConnID, m *Message) {
+func (g *Gateway) received(p *peer, c ConnID, ends Ends, m *Message) {
 	switch m.Type {
 	case Request:
-		g.requested(p, c, m)
+		g.requested(p, c, ends, m)
 		return
 	case Keepalive:
 		g.keptAlive(p, c, m)
@@ -110,7 +110,7 @@ func (p *peer) stake() uint64 {
 }
 
 // requested takes a REQUEST (¶122, 156).
-func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
+func (g *Gateway) requested(p *peer, c ConnID, ends Ends, m *Message) {
 	if !g.admit(p, c, m) {
 		return
 	}
@@ -137,7 +137,21 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 		return
 	}
 
-	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool { return contains(g.protocols(p), x) })
+	why := "" // the best of those that both allow is not possible
+	i := slices.IndexFunc(m.Protocols, func(x Protocol) bool {
+		if !contains(g.protocols(p), x) {
+			return false
+		}
+		o := g.obstacle(x, ends, m)
+		if why == "" {
+			why = o
+		}
+		return o == ""
+	})
+	if i < 0 && why != "" {
+		g.refuse(p, m, ReasonNoProtocol, why)
+		return
+	}
 	if i < 0 {
 		g.tell(p, m, ReasonNoProtocol, "this gateway allows you "+g.possible(p))
 		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s, allowed here: %s", protocolList(m.Protocols), g.possible(p)))
@@ -160,6 +174,9 @@ func (g *Gateway) requested(p *peer, c ConnID, m *Message) {
 	p.entry = Entry{
 		Peer: p.Name, Domain: p.Domain, Protocol: m.Protocols[i], Role: Responder,
 		Theirs: theirs, PeerGateway: Inside(m.Gateway, theirs),
+	}
+	if p.entry.Protocol == L2TPESP {
+		p.entry.Cipher = g.cfg.ESP.cipher(m.Features)
 	}
 	if p.entry.Domain == "" {
 		p.entry.Domain = m.Domain
@@ -193,10 +210,11 @@ func (g *Gateway) respond(p *peer) {
 	p.gate = g.home.Gateway
 	m := &Message{
 		Type: Response, Talk: p.talk, Domain: g.cfg.Domain, Protocols: []Protocol{p.entry.Protocol},
-		Offers: p.offers, Gateway: g.home.Gateway, Initiator: p.entry.Theirs,
+		Offers: p.offers, Gateway: g.home.Gateway, Initiator: p.entry.Theirs, Features: g.cfg.ESP & featuresESP,
 	}
 	if p.running {
-		m.Features, m.TunnelID, m.Port = FeatureThreeMessages, p.entry.TunnelID, p.entry.LocalPort
+		m.Features |= FeatureThreeMessages
+		m.TunnelID, m.Port = p.entry.TunnelID, p.entry.LocalPort
 	}
 	g.send(p, m)
 	g.to(p, Responded, AnswerLimit)

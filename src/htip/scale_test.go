@@ -72,8 +72,8 @@ func BenchmarkTalk(b *testing.B) {
 			for b.Loop() {
 				conn++
 				req.Talk = uint64(conn)
-				m := sent(b, g.Handle(name, Received{conn, req}))
-				g.Handle(name, Received{conn, &Message{Type: Ack, Talk: req.Talk, Protocols: req.Protocols, Initiator: m.Initiator,
+				m := sent(b, g.Handle(name, Received{Conn: conn, Msg: req}))
+				g.Handle(name, Received{Conn: conn, Msg: &Message{Type: Ack, Talk: req.Talk, Protocols: req.Protocols, Initiator: m.Initiator,
 					Responder: []Mapping{{m.Offers[0].Network, m.Offers[0].Candidates[0]}}}})
 				if p.state != Preparing {
 					b.Fatal(p.state, p.text)

@@ -2,10 +2,10 @@ package htip
 
 import "errors"
 
-func (g *Gateway) opened(p *peer, c ConnID) {
+func (g *Gateway) opened(p *peer, c ConnID, ends Ends) {
 	switch {
 	case p.state == Dialing:
-		p.conn = c
+		p.conn, p.ends = c, ends
 		g.request(p)
 	case p.state == Up && p.role == Initiator && p.conn == 0:
 		// A new connection for a tunnel that stands: the peer may have been

@@ -30,6 +30,7 @@ type Entry struct {
 	Peer     string // configured name of the other home
 	Domain   string // its public domain name
 	Protocol Protocol
+	Cipher   Cipher // of L2TPESP
 	TunnelID uint32
 	Role     Role // ours; the seed's table shows the peer's, which is the other one
 

@@ -75,7 +75,7 @@ func TestThreeMessages(t *testing.T) {
 // said that it could gets no client.
 func TestThreeMessagesUnasked(t *testing.T) {
 	a, req := asking(t)
-	as := a.Handle("bob", Received{7, &Message{Type: Response, Talk: req.Talk, Features: FeatureThreeMessages, Protocols: []Protocol{L2TP},
+	as := a.Handle("bob", Received{Conn: 7, Msg: &Message{Type: Response, Talk: req.Talk, Features: FeatureThreeMessages, Protocols: []Protocol{L2TP},
 		Gateway: netip.MustParseAddr("10.9.9.1"), Offers: []Offer{{px("10.9.9.0/24"), []netip.Prefix{px("10.9.9.0/24")}}},
 		Initiator: []Mapping{{px("192.168.1.0/24"), px("192.168.1.0/24")}}, TunnelID: 5, Port: 5}})
 	if m := sent(t, as); m.Type != Ack || a.state("bob") != Acked {
@@ -269,7 +269,7 @@ func TestLateRequestWhileListening(t *testing.T) {
 		w.act(a, a.Handle("bob", Connect{}))
 		w.until(state.String(), func() bool { return b.state("alice") == state })
 		conn := w.stray("alice", "bob")
-		as := b.Handle("alice", Received{conn, requestOf(4711, 0)})
+		as := b.Handle("alice", Received{Conn: conn, Msg: requestOf(4711, 0)})
 		if m := sent(t, as); m.Reason != ReasonStands || m.Replaces != uint64(b.entry("alice").TunnelID) {
 			t.Errorf("%+v", m)
 		}

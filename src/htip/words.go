@@ -37,6 +37,27 @@ func (g *Gateway) protocols(p *peer) []Protocol {
 	return out
 }
 
+const noCipher = "the two gateways have no cipher in common for l2tp-esp (AES-GCM or ChaCha20-Poly1305)"
+
+// obstacle says why the sender of a REQUEST and we can't have a protocol that
+// both allow, in words that are true at both homes; "" if we can. ESP and GRE
+// have no ports, so that they don't pass where addresses are translated, which
+// shows in that the two ends of the connection see different addresses.
+func (g *Gateway) obstacle(x Protocol, ends Ends, m *Message) string {
+	known := m.Ends.valid() && ends.valid()
+	switch {
+	case x != L2TPESP && x != PPTP:
+		return ""
+	case x == L2TPESP && g.cfg.ESP.cipher(m.Features) == NoCipher:
+		return noCipher
+	case x == L2TPESP && !known:
+		return "it is not known whether addresses are translated between the two homes; l2tp-esp would not work then"
+	case known && (m.Ends.Own != ends.Other || m.Ends.Other != ends.Own):
+		return "there is address translation (NAT) between the two homes; " + x.String() + " does not pass through it, a tunnel needs wireguard here"
+	}
+	return ""
+}
+
 // clip cuts a text to what a message may carry.
 func clip(s string) string {
 	s = string(bytes.Map(func(r rune) rune {

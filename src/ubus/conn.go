@@ -97,14 +97,17 @@ func (o Options) Dial(ctx context.Context, socketPath string) (*Conn, error) {
 func dial(ctx context.Context, o Options, socketPath string) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.CallTimeout)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err // DialUnix would connect before it looks
+	}
 	var d net.Dialer
-	nc, err := d.DialContext(ctx, "unix", socketPath)
+	nc, err := d.DialUnix(ctx, "unix", nil, &net.UnixAddr{Net: "unix", Name: socketPath})
 	if err != nil {
 		return nil, err
 	}
 	c := &Conn{
 		opts:     o,
-		conn:     nc.(*net.UnixConn), // what "unix" always gives
+		conn:     nc,
 		out:      newOutbox(),
 		requests: make(map[uint16]*request),
 		objects:  make(map[uint32]receiver),

@@ -4,13 +4,16 @@ package qemu_test
 
 import (
 	"context"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"htip/src/htip"
 	"htip/tests/qemu/homes"
 	"htip/tests/qemu/lab"
 )
@@ -20,7 +23,7 @@ import (
 var secretKinds = map[string]string{
 	"the gateway's key":             "cat /etc/htip/key",
 	"secrets of tunnels":            `grep -o '"secret":"[^"]*"' /var/run/htip/tunnels.json | cut -d'"' -f4`,
-	"secrets of xl2tpd":             "cat /var/run/htip/tunnels/*/secrets 2>/dev/null | cut -d' ' -f3",
+	"secrets of xl2tpd":             "cat /var/run/htip/tunnels/*/secrets /var/run/htip/tunnels/*/*/secrets 2>/dev/null | cut -d' ' -f3",
 	"WireGuard's private keys":      "wg show all private-key | cut -f2",
 	"WireGuard's preshared keys":    "wg show all preshared-keys | cut -f3 | grep -v none",
 	"keys of security associations": "ip xfrm state 2>/dev/null | grep -oE '0x[0-9a-f]{40,}'",
@@ -74,7 +77,7 @@ func listen(ctx context.Context, t *testing.T, h *homes.Home) func() string {
 
 // answers is all that the daemon tells callers, and all that was logged.
 func answers(ctx context.Context, h *homes.Home) string {
-	return h.Router.MustRun(ctx, "for c in status peers key hosts; do htip $c; htip $c --json; done 2>&1; cat /var/log/*; true")
+	return h.Router.MustRun(ctx, "for c in status peers key hosts requests invites; do htip $c; htip $c --json; done 2>&1; cat /var/log/*; true")
 }
 
 // TestSecrets: whatever the protocol, no secret is in a log, a command line, an
@@ -90,7 +93,8 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	showLogs(t, hs...)
-	for _, protocol := range []string{"wireguard", "l2tp"} {
+	t.Run("invite", func(t *testing.T) { testInviteSecrets(ctx, t, hs) })
+	for _, protocol := range []string{"wireguard", "l2tp-esp", "l2tp"} {
 		t.Run(protocol, func(t *testing.T) {
 			for _, h := range hs {
 				c := h.Config(hs...) + "\tlist protocol '" + protocol + "'\n"
@@ -128,8 +132,61 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// checkSecrets looks for secrets in what was said, and in all files.
-func checkSecrets(ctx context.Context, t *testing.T, h *homes.Home, said string, secrets map[string][]string) {
+// testInviteSecrets: an invite is nowhere but in the hand of the person who asked
+// for it, neither before nor after it is used.
+func testInviteSecrets(ctx context.Context, t *testing.T, hs []*homes.Home) {
+	for _, h := range hs {
+		h.Strangers = true
+		defer func() { h.Strangers = false }()
+		h.Reconfigure(ctx, t, h.Config(hs...))
+	}
+	alice, bob := hs[0], hs[1]
+	var heard []func() string
+	for _, h := range hs {
+		heard = append(heard, listen(ctx, t, h))
+	}
+	// One is used, one cancelled, one left; none is in a command line of ours.
+	bob.Router.MustRun(ctx, "umask 077; for i in 1 2 3; do htip invite --name ally >/root/invite$i 2>/root/said; done; htip invites | grep -q 'good until'; htip invite --cancel 2")
+	var invites []string
+	for i := range 3 {
+		invites = append(invites, strings.TrimSpace(bob.Router.MustRun(ctx, fmt.Sprintf("cat /root/invite%d", i+1))))
+	}
+	if err := alice.Router.Put(ctx, "/root/invite", []byte(invites[0]+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := map[*homes.Home]string{bob: bob.Router.MustRun(ctx, "cat /root/said")}
+	said[alice] = alice.Router.MustRun(ctx, "htip accept --name bob --wait </root/invite; htip accept --name bob </root/invite; echo HTIP-DAMAGED | htip accept; true")
+	if tn, err := alice.Tunnel(ctx, "bob"); err != nil || tn.State != "up" {
+		t.Fatalf("%+v, %v\n%s", tn, err, said[alice])
+	}
+	for i, h := range hs {
+		secrets := secretsOf(ctx, t, h.Router)
+		for _, text := range invites {
+			v, err := htip.ParseInvite(text)
+			if err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			key := v.Secret.Key()
+			written := []string{text, strings.ToLower(text), base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(v.Secret[:])}
+			id := v.Secret.ID()
+			for _, b := range [][]byte{v.Secret[:], key[:], append(id[:], key[:]...)} { // the last as it is kept
+				written = append(written, forms(base64.StdEncoding.EncodeToString(b))...)
+			}
+			secrets["invites"] = append(secrets["invites"], written...)
+		}
+		files := checkSecrets(ctx, t, h, said[h]+heard[i]()+answers(ctx, h), secrets)
+		if kept := slices.Contains(files, "/etc/htip/strangers.json"); kept != (h == bob) {
+			t.Errorf("%s: an invite's key in strangers.json: %v", h.Name, kept)
+		}
+	}
+	for _, h := range hs {
+		h.Router.MustRun(ctx, "rm /root/invite*; htip disconnect --all 2>/dev/null; true")
+	}
+}
+
+// checkSecrets looks for secrets in what was said, and in all files, and gives
+// the files that hold one.
+func checkSecrets(ctx context.Context, t *testing.T, h *homes.Home, said string, secrets map[string][]string) (files []string) {
 	t.Helper()
 	if len(secrets["the gateway's key"]) == 0 || len(secrets["secrets of tunnels"]) == 0 || !strings.Contains(said, "htipd") || !strings.Contains(said, `"step"`) {
 		t.Fatalf("%s: looked at the wrong place: %d kinds of secrets; heard\n%s", h.Name, len(secrets), said)
@@ -146,7 +203,7 @@ func checkSecrets(ctx context.Context, t *testing.T, h *homes.Home, said string,
 	if err := h.Router.Put(ctx, "/root/patterns", []byte(strings.Join(all, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files := strings.Fields(h.Router.MustRun(ctx, "find /etc /var /run /tmp /root -type f -exec grep -laF -f /root/patterns {} + | sort -u; true"))
+	files = strings.Fields(h.Router.MustRun(ctx, "find /etc /var /run /tmp /root -type f -exec grep -laF -f /root/patterns {} + | sort -u; true"))
 	if len(files) < 3 { // the patterns, the key, the tunnels
 		t.Errorf("%s: only %q hold secrets: looked at the wrong place?", h.Name, files)
 	}
@@ -159,4 +216,5 @@ func checkSecrets(ctx context.Context, t *testing.T, h *homes.Home, said string,
 	if b, err := json.Marshal(files); err == nil {
 		t.Logf("%s: secrets are in %s", h.Name, b)
 	}
+	return files
 }

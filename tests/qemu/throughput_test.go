@@ -9,9 +9,9 @@ import (
 	"htip/tests/qemu/homes"
 )
 
-// TestThroughput compares WireGuard with L2TP between the same two homes, one
-// after the other and again, since the machine is shared. Only the ratio means
-// anything.
+// TestThroughput compares WireGuard with L2TP, plain and in ESP, between the same
+// two homes, one after the other and again, since the machine is shared. Only
+// the ratio means anything.
 func TestThroughput(t *testing.T) {
 	ctx, l := newLab(t)
 	hs, err := homes.Start(ctx, l, wg11().specs()...)
@@ -22,9 +22,12 @@ func TestThroughput(t *testing.T) {
 	showLogs(t, a, b)
 	settle(ctx, t, a, b)
 	best := map[string]float64{}
-	for _, protocol := range []string{"wireguard", "l2tp", "wireguard", "l2tp"} {
+	for _, protocol := range []string{"wireguard", "l2tp", "l2tp-esp", "wireguard", "l2tp", "l2tp-esp"} {
 		for _, h := range hs {
 			h.L2TP = protocol == "l2tp"
+			if h.Main = sequential; protocol == "l2tp-esp" {
+				h.Main += "\tlist protocol 'l2tp-esp'\n"
+			}
 			if err := h.StopDaemon(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -39,7 +42,7 @@ func TestThroughput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status := a.Router.MustRun(ctx, "htip status"); !strings.Contains(status, protocol+" (client)") {
+		if status := a.Router.MustRun(ctx, "htip status"); !strings.Contains(status, protocol+" (") {
 			t.Fatalf("not by %s:\n%s%s", protocol, out, status)
 		}
 		if err := a.Host.PingUntil(ctx, addr(fig11.seenB)); err != nil {
@@ -48,5 +51,6 @@ func TestThroughput(t *testing.T) {
 		t.Log(protocol)
 		best[protocol] = max(best[protocol], testTransfer(ctx, t, a, b, 20))
 	}
-	t.Logf("WireGuard %.1f, L2TP %.1f Mbit/s: %.1f times as fast, and encrypted", best["wireguard"], best["l2tp"], best["wireguard"]/best["l2tp"])
+	t.Logf("WireGuard %.1f, L2TP %.1f, L2TP in ESP %.1f Mbit/s: of plain L2TP %.2f and %.2f", best["wireguard"], best["l2tp"], best["l2tp-esp"],
+		best["wireguard"]/best["l2tp"], best["l2tp-esp"]/best["l2tp"])
 }

@@ -44,7 +44,9 @@ func TestWireGuard(t *testing.T) {
 		started[i] = leavings(ctx, t, h)
 	}
 
-	t.Run("nothing to read on the way", func(t *testing.T) { testSecrecy(ctx, t, l, a, b) })
+	t.Run("nothing to read on the way", func(t *testing.T) {
+		testSecrecy(ctx, t, l, a, b, func(p lab.Packet) bool { return p.DstPort == 17010 })
+	})
 	f.check(ctx, t, l, a, b)
 	if out := a.Router.MustRun(ctx, "htip status"); !strings.Contains(out, "wireguard (client), encrypted, ID") {
 		t.Errorf("htip status:\n%s", out)
@@ -53,6 +55,7 @@ func TestWireGuard(t *testing.T) {
 	t.Run("secrets", func(t *testing.T) { testSecrets(ctx, t, a, b) })
 	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b, 20) })
 	t.Run("big packets", func(t *testing.T) { testBigPackets(ctx, t, a, b, 1420) })
+	t.Run("new keys", func(t *testing.T) { testNewKeys(ctx, t, l, a) })
 	t.Run("kill", func(t *testing.T) { testAdoption(ctx, t, a, b) })
 	t.Run("disconnect", func(t *testing.T) { testDisconnect(ctx, t, l, a, b, started) })
 	t.Run("stop", func(t *testing.T) {
@@ -78,7 +81,7 @@ func TestWireGuard(t *testing.T) {
 
 // testSecrecy connects and transfers 10 MB while somebody on the Internet
 // reads along.
-func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home) {
+func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home, carries func(lab.Packet) bool) {
 	wan, err := l.Internet().Capture()
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +101,6 @@ func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home
 	if err != nil {
 		t.Fatal(err)
 	}
-	const marker = "the will of aunt Emma, chapter two; "
 	ln, err := b.Host.Listen("tcp", b.LAN.Host.String()+":9001")
 	if err != nil {
 		t.Fatal(err)
@@ -136,6 +138,27 @@ func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home
 		}
 	}
 
+	carried := 0
+	for _, p := range wan.Packets(nil) {
+		if p.Src == a.Router.WANAddr() && carries(p) {
+			carried += p.Len
+		}
+	}
+	testUnreadable(t, wan)
+	if carried < 10<<20 {
+		t.Errorf("only %d bytes passed by the Internet: looked at the wrong place?", carried)
+	}
+	if len(home.Packets(func(p lab.Packet) bool { return bytes.Contains(p.Payload, []byte(marker)) })) == 0 {
+		t.Error("the same search finds nothing at home, where it must")
+	}
+}
+
+const marker = "the will of aunt Emma, chapter two; "
+
+// testUnreadable looks for what the homes say to each other in what passed by on
+// the Internet.
+func testUnreadable(t *testing.T, wan *lab.Capture) {
+	t.Helper()
 	// Strings, and both addresses of an IPv4 header in a row, so that none is
 	// met by chance in 10 MB.
 	secrets := map[string][]byte{"content": []byte(marker), "a host's name": []byte("\x03nas"), "a peer's zone": []byte("internal")}
@@ -146,11 +169,7 @@ func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home
 		secrets["packets of "+x[0]+" to "+x[1]] = append(p, q...)
 		secrets["packets of "+x[1]+" to "+x[0]] = append(bytes.Clone(q), p...)
 	}
-	carried := 0
 	for _, p := range wan.Packets(nil) {
-		if p.Src == a.Router.WANAddr() && p.DstPort == 17010 {
-			carried += p.Len
-		}
 		if p.Src.IsPrivate() || p.Dst.IsPrivate() {
 			t.Errorf("a private address: %v", p)
 		}
@@ -160,12 +179,40 @@ func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home
 			}
 		}
 	}
-	if carried < 10<<20 {
-		t.Errorf("only %d bytes passed by the Internet: looked at the wrong place?", carried)
+}
+
+// testNewKeys waits for the handshake by which WireGuard changes its keys, 120 s
+// after the last one if there is something to send, while hosts talk and
+// somebody reads along. Nothing is lost.
+func testNewKeys(ctx context.Context, t *testing.T, l *lab.Lab, a *homes.Home) {
+	const last = "wg show all latest-handshakes"
+	was := a.Router.MustRun(ctx, last)
+	wan, err := l.Internet().Capture()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(home.Packets(func(p lab.Packet) bool { return bytes.Contains(p.Payload, []byte(marker)) })) == 0 {
-		t.Error("the same search finds nothing at home, where it must")
+	for begin := time.Now(); a.Router.MustRun(ctx, last) == was; {
+		if time.Since(begin) > 3*time.Minute {
+			t.Fatalf("no new handshake: %s", was)
+		}
+		if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 25); err != nil {
+			t.Errorf("pings were lost: %v", err)
+		}
 	}
+	if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 25); err != nil {
+		t.Errorf("pings were lost after it: %v", err)
+	}
+	if err := wan.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []byte{1, 2} { // initiation, response
+		if len(wan.Packets(func(p lab.Packet) bool {
+			return p.Proto == 17 && len(p.Payload) > 8 && bytes.HasPrefix(p.Payload[8:], []byte{kind, 0, 0, 0}) && (p.SrcPort == 17010 || p.DstPort == 17010)
+		})) == 0 {
+			t.Errorf("no handshake message of type %d passed by", kind)
+		}
+	}
+	testUnreadable(t, wan)
 }
 
 // testSilence sends what a port scanner and a WireGuard client without the key

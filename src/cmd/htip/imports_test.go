@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +22,29 @@ func TestNothingHeavy(t *testing.T) {
 	for _, heavy := range []string{"net/http", "encoding/json", "log/slog", "regexp", "html/template", "text/template", "encoding/xml", "encoding/gob", "github.com/digineo/go-uci", "github.com/vishvananda/netlink", "pgregory.net/rapid"} {
 		if slices.Contains(deps, heavy) {
 			t.Errorf("the program imports %s", heavy)
+		}
+	}
+}
+
+// TestNoResolver: one call that may have to look a name up ([net.Dial],
+// [net.Listen], [net.ListenConfig]) keeps the library's whole resolver in the
+// program, 36 kB packed. Names are asked for by src/dns alone.
+func TestNoResolver(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "htip")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err := exec.Command("go", "tool", "nm", program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols := string(out)
+	if !strings.Contains(symbols, "htip/src/daemon.Main") {
+		t.Fatalf("not a list of symbols: %.200s", symbols)
+	}
+	for _, name := range []string{"net.(*Resolver).", "net.dnsReadConfig", "dnsmessage.(*Parser)."} {
+		if strings.Contains(symbols, name) {
+			t.Errorf("the program contains %s", name)
 		}
 	}
 }
