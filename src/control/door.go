@@ -19,8 +19,10 @@ var (
 	// anybody's: from one address or from thousands of them.
 	anybody = limits{open: 12, perHost: 4, burst: 16, every: 500 * time.Millisecond, hostBurst: 16, hostEvery: 2 * time.Second}
 	// friends': of addresses where peers are expected. Others who share such an
-	// address, behind a carrier's NAT, share its limits.
-	friends = limits{open: 16, perHost: 4, burst: 32, every: 125 * time.Millisecond, hostBurst: 16, hostEvery: 500 * time.Millisecond}
+	// address, behind a carrier's NAT, share its limits. One peer has four of them
+	// at most (addrsPerPeer in the daemon), and with those half of the rate and
+	// not all of the room.
+	friends = limits{open: 20, perHost: 4, burst: 32, every: 125 * time.Millisecond, hostBurst: 16, hostEvery: time.Second}
 )
 
 // hostsKept is how many addresses a lane remembers. With more of them at a time

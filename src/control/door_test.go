@@ -339,11 +339,7 @@ func addrOf(l Listener) (at netip.AddrPort) {
 	raw, err := l.SyscallConn()
 	if err == nil {
 		raw.Control(func(fd uintptr) {
-			var a syscall.Sockaddr
-			if a, err = syscall.Getsockname(int(fd)); err == nil {
-				in := a.(*syscall.SockaddrInet4)
-				at = netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))
-			}
+			at, _ = sockname(fd)
 		})
 	}
 	if err != nil {

@@ -72,11 +72,12 @@ func (s *Server) Serve(ctx context.Context, l Listener) error {
 	return fmt.Errorf("accepting control connections: %w", err)
 }
 
-// acceptAll takes what waits in the kernel. It is false when there was nothing.
+// acceptAll takes what waits in the kernel, one backlog at a time, so that it
+// ends. It is false when there was nothing.
 // In net.Conn's own way a connection that is turned away would cost three times
 // as much.
 func (s *Server) acceptAll(listener uintptr, wg *sync.WaitGroup, crowded *bool) bool {
-	for n := 0; ; n++ {
+	for n := range backlog {
 		fd, from, err := accept(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 		switch err {
 		case nil:
@@ -89,9 +90,7 @@ func (s *Server) acceptAll(listener uintptr, wg *sync.WaitGroup, crowded *bool) 
 			return true
 		}
 		p := &pending{left: maxHandshake}
-		if a, ok := from.(*syscall.SockaddrInet4); ok {
-			p.from = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-		}
+		p.from, _ = addrPort(from)
 		lane := s.enter(p, fd)
 		if lane == nil {
 			reset(fd)
@@ -101,6 +100,7 @@ func (s *Server) acceptAll(listener uintptr, wg *sync.WaitGroup, crowded *bool) 
 		}
 		wg.Go(func() { s.begin(p, lane) })
 	}
+	return true
 }
 
 // begin shakes hands and gives the connection away.

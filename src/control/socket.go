@@ -85,8 +85,32 @@ func (p *pending) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// LocalAddr is not known; nobody asks.
-func (p *pending) LocalAddr() net.Addr { return nil }
+// LocalAddr is a *net.TCPAddr. The kernel is asked only for connections that
+// are used.
+func (p *pending) LocalAddr() net.Addr {
+	at := &net.TCPAddr{}
+	if raw, err := p.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			if a, ok := sockname(fd); ok {
+				at = net.TCPAddrFromAddrPort(a)
+			}
+		})
+	}
+	return at
+}
+
+func sockname(fd uintptr) (netip.AddrPort, bool) {
+	a, _ := syscall.Getsockname(int(fd))
+	return addrPort(a)
+}
+
+func addrPort(a syscall.Sockaddr) (netip.AddrPort, bool) {
+	in, ok := a.(*syscall.SockaddrInet4)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port)), true
+}
 
 // RemoteAddr is a *net.TCPAddr.
 func (p *pending) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(p.from) }

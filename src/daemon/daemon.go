@@ -314,7 +314,7 @@ func (d *Daemon) begin() error {
 
 const (
 	vpnPorts  = config.L2TPPorts
-	maxSpace  = 2 << 16 // a /16, as the seed's FIG. 13 has it, and some more networks
+	maxSpace  = 1 << 20 // a sixteenth of 10.0.0.0/8: several networks like the /16 of the seed's FIG. 13
 	namesPort = datapath.NamesPort
 )
 

@@ -173,7 +173,7 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 	began := time.Now()
 	pings := make(chan error, 1)
 	go func() { pings <- alice.Host.Ping(ctx, nas, 56, 75) }() // 15 s
-	time.Sleep(2 * time.Second)                                 // it has begun in earnest
+	time.Sleep(2 * time.Second)                                // it has begun in earnest
 
 	// The time that passes in carol's router until bob's has accepted and answered.
 	connected := make(chan string, 1)
