@@ -167,6 +167,7 @@ func TestInvitesThatAreRefused(t *testing.T) {
 		wrong, _ = v.Encode()
 		c.run("accept", wrong, "--wait", "--timeout", "3s")
 	}
+	time.Sleep(6 * time.Second) // for what one address may have
 	good, _ := a.invite()
 	code, _, errs := c.run("accept", good, "--wait", "--timeout", "2s")
 	if code == ExitOK || !strings.Contains(c.tunnel("alice").Error, "too many wrong invites") {

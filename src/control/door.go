@@ -7,8 +7,8 @@ import (
 )
 
 // limits of connections whose key has not been proven yet. A handshake costs a
-// MIPS router tens of milliseconds and some 50 kB for as long as it lasts:
-// beyond its limits a connection costs an accept and a look at its address.
+// MIPS router tens of milliseconds (an emulated one 0.15 s) and some 50 kB for
+// as long as it lasts: beyond its limits a connection costs an accept and a look at its address.
 type limits struct {
 	open, perHost    int // handshakes at a time
 	burst, hostBurst int
@@ -17,7 +17,7 @@ type limits struct {
 
 var (
 	// anybody's: from one address or from thousands of them.
-	anybody = limits{open: 12, perHost: 4, burst: 16, every: 500 * time.Millisecond, hostBurst: 16, hostEvery: 2 * time.Second}
+	anybody = limits{open: 8, perHost: 3, burst: 12, every: time.Second, hostBurst: 12, hostEvery: 3 * time.Second}
 	// friends': of addresses where peers are expected. Others who share such an
 	// address, behind a carrier's NAT, share its limits. One peer has four of them
 	// at most (addrsPerPeer in the daemon), and with those half of the rate and

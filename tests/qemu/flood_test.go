@@ -6,9 +6,11 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"htip/src/control"
 	"htip/tests/qemu/homes"
 	"htip/tests/qemu/lab"
 )
@@ -26,6 +29,9 @@ const (
 	floodResident = 10 << 10
 	floodAnon     = 4 << 10
 	honestLimit   = 5 * time.Second // in the honest router's clock
+
+	floodAtLeast = 15 * time.Second // of each attack
+	floodAtMost  = 40 * time.Second
 )
 
 // attack is what strangers do to a router, from several addresses.
@@ -44,7 +50,9 @@ type attacker struct {
 	to    netip.AddrPort
 	hello []byte // the first message of a TLS handshake, as an honest client sends it
 
-	made, failed, octets atomic.Int64
+	made, failed, octets, shaken atomic.Int64
+	id                           *control.Identity // a stranger's
+	key                          []byte            // of the gateway that is attacked
 
 	mu   sync.Mutex
 	held []net.Conn
@@ -172,8 +180,23 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 	go func() { a.run(attack); close(over) }()
 	began := time.Now()
 	pings := make(chan error, 1)
-	go func() { pings <- alice.Host.Ping(ctx, nas, 56, 75) }() // 15 s
-	time.Sleep(2 * time.Second)                                // it has begun in earnest
+	sent := 0
+	go func() { // as long as it lasts
+		defer close(pings)
+		for {
+			if err := alice.Host.Ping(ctx, nas, 56, 25); err != nil {
+				pings <- err
+				return
+			}
+			sent += 25
+			select {
+			case <-over:
+				return
+			default:
+			}
+		}
+	}()
+	time.Sleep(2 * time.Second) // it has begun in earnest
 
 	// The time that passes in carol's router until bob's has accepted and answered.
 	connected := make(chan string, 1)
@@ -186,13 +209,11 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 	}()
 	peak, anon := 0, 0
 	var now process
-	output, lost, pinged := "", error(nil), false
+	output := ""
 	enough := func() bool { return a.most == 0 || a.made.Load()+a.failed.Load() >= int64(a.most) }
-	for output == "" || !pinged || !enough() && time.Since(began) < 45*time.Second {
+	for output == "" || time.Since(began) < floodAtLeast || !enough() && time.Since(began) < floodAtMost {
 		select {
 		case output = <-connected:
-		case lost = <-pings:
-			pinged = true
 		case <-time.After(300 * time.Millisecond):
 		}
 		if now, err = look(ctx, bob.Router); err != nil {
@@ -203,15 +224,15 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 	took := time.Since(began)
 	stop()
 	<-over
-	if lost != nil {
+	if lost := <-pings; lost != nil {
 		t.Errorf("running tunnels lost something: %v", lost)
 	}
 	guest := now.uptime - before.uptime
 	refusedNow, linesNow := refusedSoFar(bob)
 	answered, up := stepAt(output, "RESPONSE"), stepAt(output, "names")
-	t.Logf("%s: %d connections (%d more were turned away while dialling) in %.0f s, %.0f a second of bob's clock; %.1f MB offered, %.1f MB reached bob; "+
+	t.Logf("%s: %d connections (%d more were turned away while dialling) in %.0f s, %.0f a second of bob's clock; %d handshakes finished; %.1f MB offered, %.1f MB reached bob; %d pings; "+
 		"refused and told: %d in %d lines; bob's daemon took %.0f %% of the processor; peak %d kB, anonymous %d kB; carol: answered after %.1f s, tunnel up after %.1f s",
-		a.name, a.made.Load(), a.failed.Load(), took.Seconds(), float64(a.made.Load()+a.failed.Load())/guest, float64(a.octets.Load())/1e6, float64(now.received-before.received)/1e6,
+		a.name, a.made.Load(), a.failed.Load(), took.Seconds(), float64(a.made.Load()+a.failed.Load())/guest, a.shaken.Load(), float64(a.octets.Load())/1e6, float64(now.received-before.received)/1e6, sent,
 		refusedNow-refused, linesNow-lines, float64(now.ticks-before.ticks)/guest, peak, anon, answered.Seconds(), up.Seconds())
 	if a.most > 0 && !enough() {
 		t.Errorf("only %d connections were made", a.made.Load()+a.failed.Load())
@@ -240,8 +261,9 @@ func stepAt(output, step string) time.Duration {
 }
 
 // TestFlood: whatever strangers do to the port of the control channel, memory
-// stays within its budget, tunnels lose nothing, and an honest peer gets in. And
-// an approved peer that lies gets nothing, and is told why.
+// stays within its budget, tunnels lose nothing, and an honest peer gets in: at
+// the first attack one that has never been there, whose address bob's router has
+// to find by its name.
 func TestFlood(t *testing.T) {
 	ctx, l := newLab(t)
 	var specs []homes.Spec
@@ -273,14 +295,31 @@ func TestFlood(t *testing.T) {
 		from = append(from, a)
 	}
 	to := netip.AddrPortFrom(bob.Router.WANAddr(), 4847)
+	stranger, _, err := control.LoadIdentity(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := base64.StdEncoding.DecodeString(bob.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	hello := clientHello(t)
 	junk := make([]byte, 100_000)
 	rand.Read(junk)
 	records := append([]byte{22, 3, 1, 0x40, 0}, junk...) // TLS at first sight
 	for _, x := range []attack{
-		{name: "nothing", each: time.Hour}, // to compare with
 		{name: "10,000 connections that say nothing", each: time.Millisecond, most: 10_000},
-		{name: "1,000 handshakes a second", each: time.Millisecond, do: func(c net.Conn, a *attacker) { a.write(c, a.hello) }},
+		{name: "1,000 handshakes a second", each: time.Millisecond, do: func(c net.Conn, a *attacker) {
+			if a.made.Load()%2 == 0 { // the costly half, and no more
+				a.write(c, a.hello)
+				return
+			}
+			short, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			if _, err := control.Over(short, c, a.id, a.key); err == nil {
+				a.shaken.Add(1)
+			}
+		}},
 		{name: "byte by byte", each: 20 * time.Millisecond, do: func(c net.Conn, a *attacker) {
 			go func() {
 				for i := range a.hello {
@@ -299,9 +338,10 @@ func TestFlood(t *testing.T) {
 			a.write(c, b)
 			c.Close()
 		}},
+		{name: "nothing", each: time.Hour}, // to compare with
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			under(ctx, t, &attacker{attack: x, inet: l.Internet(), from: from, to: to, hello: hello}, alice, bob, carol, nas[0])
+			under(ctx, t, &attacker{attack: x, inet: l.Internet(), from: from, to: to, hello: hello, id: stranger, key: key}, alice, bob, carol, nas[0])
 		})
 	}
 }
