@@ -51,11 +51,11 @@ func TestLanes(t *testing.T) {
 		tries    int
 		from, to int // let in
 	}{
-		"one host":                 {1, time.Millisecond, 60_000, 12 + 18, 12 + 20},
+		"one host":                 {1, time.Millisecond, 60_000, 16 + 18, 16 + 20},
 		"one patient host":         {1, 3 * time.Second, 100, 100, 100},
-		"two hosts":                {2, time.Millisecond, 60_000, 2 * 30, 2 * 32},
-		"a thousand hosts":         {1000, time.Millisecond, 60_000, 12 + 59, 12 + 60},
-		"a thousand hosts at once": {1000, 0, 1000, 12, 12},
+		"two hosts":                {2, time.Millisecond, 60_000, 2 * 34, 2 * 36},
+		"a thousand hosts":         {1000, time.Millisecond, 60_000, 16 + 59, 16 + 60},
+		"a thousand hosts at once": {1000, 0, 1000, 16, 16},
 	} {
 		l := lane{limits: &anybody}
 		now, in, most := time.Duration(0), 0, 0

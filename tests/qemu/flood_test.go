@@ -132,10 +132,14 @@ type process struct {
 	ticks                int // of CPU time, 1/100 s
 	uptime               float64
 	received             int // octets at the WAN device
+	lost                 string
 }
 
 func look(ctx context.Context, r *lab.Router) (p process, err error) {
-	out, err := r.Check(ctx, "cat /proc/$(pidof htipd)/status; echo stat $(cut -d' ' -f14,15 /proc/$(pidof htipd)/stat); echo up $(cat /proc/uptime); echo rx $(cat /sys/class/net/$(ip -o route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/statistics/rx_bytes)")
+	out, err := r.Check(ctx, "cat /proc/$(pidof htipd)/status; echo stat $(cut -d' ' -f14,15 /proc/$(pidof htipd)/stat); echo up $(cat /proc/uptime); echo rx $(cat /sys/class/net/$(ip -o route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/statistics/rx_bytes); "+
+		// Where packets are lost before anybody could look at them.
+		"echo lost by the WAN device $(cat /sys/class/net/wan/statistics/rx_dropped /sys/class/net/wan/statistics/rx_missed_errors), by the queue of the kernel $(cut -d' ' -f2 /proc/net/softnet_stat), "+
+		"conntrack $(cat /proc/sys/net/netfilter/nf_conntrack_count /proc/sys/net/netfilter/nf_conntrack_max) $(dmesg | grep -c 'table full')")
 	var user, system int
 	for _, line := range strings.Split(out, "\n") {
 		fmt.Sscanf(line, "VmHWM: %d", &p.peak)
@@ -144,6 +148,9 @@ func look(ctx context.Context, r *lab.Router) (p process, err error) {
 		fmt.Sscanf(line, "stat %d %d", &user, &system)
 		fmt.Sscanf(line, "up %f", &p.uptime)
 		fmt.Sscanf(line, "rx %d", &p.received)
+		if strings.HasPrefix(line, "lost ") {
+			p.lost = line
+		}
 	}
 	p.ticks = user + system
 	if err == nil && (p.resident == 0 || p.uptime == 0 || p.received == 0) {
@@ -234,6 +241,7 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 		"refused and told: %d in %d lines; bob's daemon took %.0f %% of the processor; peak %d kB, anonymous %d kB; carol: answered after %.1f s, tunnel up after %.1f s",
 		a.name, a.made.Load(), a.failed.Load(), took.Seconds(), float64(a.made.Load()+a.failed.Load())/guest, a.shaken.Load(), float64(a.octets.Load())/1e6, float64(now.received-before.received)/1e6, sent,
 		refusedNow-refused, linesNow-lines, float64(now.ticks-before.ticks)/guest, peak, anon, answered.Seconds(), up.Seconds())
+	t.Logf("before: %s; after: %s", before.lost, now.lost)
 	if a.most > 0 && !enough() {
 		t.Errorf("only %d connections were made", a.made.Load()+a.failed.Load())
 	}
