@@ -294,6 +294,11 @@ func TestFlood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Every connection, turned away or not, has an entry in connection tracking for
+	// 10 s after its end. With the 4,096 of this kernel's default the table is full
+	// after a few thousand, and the kernel drops what begins a flow in a tunnel.
+	// That is not the daemon's to prevent (docs/security.md says so).
+	bob.Router.MustRun(ctx, "echo 16384 >/proc/sys/net/netfilter/nf_conntrack_max")
 	var from []netip.Addr
 	for i := range 8 {
 		a := netip.AddrFrom4([4]byte{192, 88, 99, byte(201 + i)})
@@ -312,7 +317,7 @@ func TestFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	hello := clientHello(t)
-	junk := make([]byte, 100_000)
+	junk := make([]byte, 350_000)
 	rand.Read(junk)
 	records := append([]byte{22, 3, 1, 0x40, 0}, junk...) // TLS at first sight
 	for _, x := range []attack{
@@ -339,7 +344,9 @@ func TestFlood(t *testing.T) {
 				}
 			}()
 		}},
-		{name: "1 GB of junk", each: 3 * time.Millisecond, most: 10_000, do: func(c net.Conn, a *attacker) {
+		// Three times as many fill the emulated line (26 Mbit/s): then it is the line
+		// that keeps others out.
+		{name: "1 GB of junk", each: 10 * time.Millisecond, most: 3000, do: func(c net.Conn, a *attacker) {
 			b := junk
 			if a.made.Load()%2 == 0 {
 				b = records
