@@ -230,6 +230,9 @@ func TestJunkAndSilence(t *testing.T) {
 			t.Fatalf("a friend from %s among strangers: %v", host, err)
 		}
 		s := <-conns
+		if s.Local() != addr.Addr() || s.Remote().Addr().String() != host {
+			t.Errorf("from %v to %v", s.Remote(), s.Local())
+		}
 		if host == "127.0.9.9" { // junk from a friend is an error that names itself
 			f.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
 			var v htip.VersionError
