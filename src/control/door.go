@@ -17,7 +17,7 @@ type limits struct {
 
 var (
 	// anybody's: from one address or from thousands of them.
-	anybody = limits{open: 8, perHost: 3, burst: 16, every: time.Second, hostBurst: 16, hostEvery: 3 * time.Second}
+	anybody = limits{open: 6, perHost: 3, burst: 8, every: 3 * time.Second, hostBurst: 8, hostEvery: 10 * time.Second}
 	// friends': of addresses where peers are expected. Others who share such an
 	// address, behind a carrier's NAT, share its limits. One peer has four of them
 	// at most (addrsPerPeer in the daemon), and with those half of the rate and

@@ -93,7 +93,7 @@ func (s *Server) acceptAll(listener uintptr, wg *sync.WaitGroup, crowded *bool) 
 		p.from, _ = addrPort(from)
 		lane := s.enter(p, fd)
 		if lane == nil {
-			reset(fd)
+			syscall.Close(fd)
 			s.refused(p.from.Addr(), errCrowded)
 			*crowded = true
 			continue
@@ -141,6 +141,7 @@ func (s *Server) enter(p *pending, fd int) *lane {
 	if out != nil {
 		out.drop()
 	}
+	linger(fd, 0)
 	p.File = os.NewFile(uintptr(fd), p.from.String())
 	l.open = append(l.open, p)
 	return l

@@ -17,8 +17,9 @@ const (
 	// handshake, or message, and not more of what a stranger pours in.
 	receiveBuffer = 8 << 10
 	// crowdRest is the pause between two looks while connections are turned
-	// away: then they come in groups, which costs less.
-	crowdRest = 20 * time.Millisecond
+	// away: then they come in groups, which costs less, and
+	// the program has time for what keeps them away.
+	crowdRest = 200 * time.Millisecond
 )
 
 // accept is replaced in tests.
@@ -42,6 +43,7 @@ func Listen(addr netip.AddrPort) (Listener, error) {
 	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer) // this and the next are inherited by connections
 	syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	linger(fd, 1) // inherited, too: who is turned away is reset by one call
 	if err = syscall.Bind(fd, at); err == nil {
 		err = syscall.Listen(fd, backlog)
 	}
@@ -52,14 +54,10 @@ func Listen(addr netip.AddrPort) (Listener, error) {
 	return Listener{os.NewFile(uintptr(fd), "")}, nil
 }
 
-// reset ends a connection so that neither side has to remember it.
-func reset(fd int) {
-	linger(fd)
-	syscall.Close(fd)
-}
-
-func linger(fd int) {
-	syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+// linger decides what closing a connection does: 1 resets it, so that neither
+// side has to remember it; 0 sends what is on its way.
+func linger(fd int, on int32) {
+	syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: on})
 }
 
 // pending is a connection in its handshake: it ends with an error when more
@@ -115,10 +113,10 @@ func addrPort(a syscall.Sockaddr) (netip.AddrPort, bool) {
 // RemoteAddr is a *net.TCPAddr.
 func (p *pending) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(p.from) }
 
-// drop is reset for what has begun its handshake.
+// drop resets what has begun its handshake.
 func (p *pending) drop() {
 	if raw, err := p.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { linger(int(fd)) })
+		raw.Control(func(fd uintptr) { linger(int(fd), 1) })
 	}
 	p.Close()
 }

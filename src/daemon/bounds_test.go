@@ -6,10 +6,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"htip/src/config"
+	"htip/src/datapath"
 	"htip/src/htip"
 )
 
@@ -111,7 +114,8 @@ func TestFriends(t *testing.T) {
 }
 
 // TestCrowdedLooksNamesUp: a peer whose address has changed is found by its
-// name, and names are not asked for at every stranger's knock.
+// name, and names are not asked for at every stranger's knock; the firewall
+// keeps most strangers out until they are gone.
 func TestCrowdedLooksNamesUp(t *testing.T) {
 	d := lonely(t, t.TempDir(), config.Key{1})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -119,7 +123,7 @@ func TestCrowdedLooksNamesUp(t *testing.T) {
 	d.ctx = ctx
 	names := &FakeNames{}
 	d.names = names
-	d.cfg.Peers[0].Domain = "bob.example.org"
+	d.cfg.Peers[0].Domain, d.cfg.Main.Port = "bob.example.org", 4847
 	go func() {
 		for {
 			select {
@@ -144,6 +148,20 @@ func TestCrowdedLooksNamesUp(t *testing.T) {
 	d.tasks.Wait()
 	if !d.friends.expected(first) || d.friends.expected(second) {
 		t.Error("not looked up once and once only")
+	}
+	door := func() (w datapath.Door) {
+		d.call(ctx, func() { w = d.wish().wanted.Door })
+		return w
+	}
+	if w := door(); w.Port != d.cfg.Main.Port || !slices.Equal(w.Friends, []netip.Addr{first}) {
+		t.Errorf("the firewall is asked for %+v", w)
+	}
+	d.call(ctx, func() { d.crowd.Reset(0) }) // they are gone for long enough
+	for i := 0; door().Port != 0; i++ {
+		if i > 1000 {
+			t.Fatal("the door stays closed")
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -67,6 +67,9 @@ func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
 	id := d.lastConn
 	d.conns[id] = conn{c, peer}
 	d.friends.add(c.Remote().Addr(), peer)
+	if d.crowd != nil {
+		d.kick() // its next connection does not count at the door
+	}
 	if c.Remote().Addr().IsPrivate() {
 		d.homeChanged()
 	}

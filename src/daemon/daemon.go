@@ -63,6 +63,7 @@ type Daemon struct {
 	started  time.Time
 	ended    map[string]config.Key // homes whose tunnel a user at either end has ended: names don't bring it up
 	rates    map[string]*rates
+	crowd    *time.Timer                // set while strangers crowd the port, until they are gone
 	unsaved  *time.Timer                // until what peers have changed is written
 	asked    map[string]bool            // peers that a user wants connected, until they are
 	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at

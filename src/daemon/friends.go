@@ -4,11 +4,13 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
 	"htip/src/config"
 	"htip/src/control"
+	"htip/src/datapath"
 )
 
 const (
@@ -17,6 +19,9 @@ const (
 	lookEvery  = 30 * time.Second // from one round to the next
 	lookAllIn  = 25 * time.Second // a round
 	lookEachIn = 5 * time.Second
+	// calmAfter is how long nobody must have been turned away until the firewall
+	// lets all connections in again.
+	calmAfter = 2 * lookEvery
 )
 
 // friends are the addresses on the Internet from which peers are expected: those
@@ -57,6 +62,17 @@ func (f *friends) keep(peer func(string) *config.Peer) {
 	f.list = slices.DeleteFunc(f.list, func(x *friend) bool { return peer(x.peer) == nil })
 }
 
+// addrs are all addresses, ascending.
+func (f *friends) addrs() (addrs []netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, x := range f.list {
+		addrs = append(addrs, x.addr)
+	}
+	sort.Slice(addrs, func(i, j int) bool { return addrs[i].Less(addrs[j]) })
+	return slices.Compact(addrs)
+}
+
 // expected is called for every connection of a flood.
 func (f *friends) expected(a netip.Addr) bool {
 	f.mu.Lock()
@@ -77,6 +93,7 @@ func (d *Daemon) lookUpFriends() {
 	defer cancel()
 	var peers []config.Peer
 	if !d.call(ctx, func() {
+		d.closeDoor()
 		for _, p := range d.cfg.Peers {
 			if p.Enabled && p.Domain != "" && d.gw.Conn(p.Name) == 0 {
 				peers = append(peers, p)
@@ -93,6 +110,31 @@ func (d *Daemon) lookUpFriends() {
 		stop()
 		for _, a := range addrs[:min(len(addrs), addrsPerPeer-1)] { // one is for where it came from
 			d.friends.add(a, p.Name)
+			d.kick() // their connections don't count at the door
 		}
 	}
+}
+
+// closeDoor lets the firewall turn most strangers away until they are gone.
+func (d *Daemon) closeDoor() {
+	if d.crowd != nil {
+		d.crowd.Reset(calmAfter)
+		return
+	}
+	d.log.Info("strangers crowd the port of the control channel: the firewall lets few of them through")
+	d.crowd = time.AfterFunc(calmAfter, func() {
+		d.post(func() {
+			d.crowd = nil
+			d.kick()
+		})
+	})
+	d.kick()
+}
+
+// door is what the firewall should do about strangers.
+func (d *Daemon) door() datapath.Door {
+	if d.crowd == nil {
+		return datapath.Door{}
+	}
+	return datapath.Door{Port: d.cfg.Main.Port, Friends: d.friends.addrs()}
 }
