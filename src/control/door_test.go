@@ -209,6 +209,7 @@ func TestJunkAndSilence(t *testing.T) {
 	if n := runtime.NumGoroutine() - before; n > anybody.open+8 {
 		t.Errorf("%d goroutines more", n)
 	}
+	time.Sleep(2 * crowdRest) // until the last have been looked at
 	open := 0
 	for _, c := range idle {
 		if !closed(c) {
@@ -254,6 +255,7 @@ func TestFloodFromAFriendsAddress(t *testing.T) {
 	for range 300 {
 		idle = append(idle, from(t, "127.0.9.9", addr))
 	}
+	time.Sleep(2 * crowdRest) // until the last have been looked at
 	open := 0
 	for _, c := range idle {
 		if !closed(c) {

@@ -29,7 +29,12 @@ import (
 const (
 	floodResident = 10 << 10
 	floodAnon     = 4 << 10
-	honestLimit   = 5 * time.Second // in the honest router's clock
+	// honestLimit is in the honest router's clock. Where even without an attack a
+	// third of it is not enough, because others use the machine, it is three times
+	// what it takes without.
+	honestLimit = 5 * time.Second
+
+	nobody = "nobody" // attacks
 
 	floodAtLeast = 10 * time.Second // of each attack
 	floodAtMost  = 40 * time.Second
@@ -172,7 +177,8 @@ func refusedSoFar(h *homes.Home) (n, lines int) {
 
 // under lets an attack run while alice's hosts use their tunnel to bob's and
 // carol connects to bob.
-func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *homes.Home, nas netip.Addr) {
+// It returns how long carol waited for an answer.
+func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *homes.Home, nas netip.Addr) time.Duration {
 	t.Helper()
 	if res, err := carol.Router.Run(ctx, "htip disconnect bob"); err != nil || res.Code != 0 {
 		t.Log(res, err)
@@ -242,19 +248,17 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 		"refused and told: %d in %d lines; bob's daemon took %.0f %% of the processor; peak %d kB, anonymous %d kB; carol: answered after %.1f s, tunnel up after %.1f s",
 		a.name, a.made.Load(), a.failed.Load(), took.Seconds(), float64(a.made.Load()+a.failed.Load())/guest, a.shaken.Load(), float64(a.octets.Load())/1e6, float64(now.received-before.received)/1e6, sent,
 		refusedNow-refused, linesNow-lines, float64(now.ticks-before.ticks)/guest, peak, anon, answered.Seconds(), up.Seconds())
-	t.Logf("before: %s; after: %s\n%s", before.lost, now.lost, output)
+	t.Logf("before: %s; after: %s", before.lost, now.lost)
 	if a.most > 0 && !enough() {
 		t.Errorf("only %d connections were tried", a.made.Load()+a.failed.Load())
 	}
 	if peak > floodResident || anon > floodAnon {
 		t.Errorf("%d kB resident, %d kB anonymous: above the budget", peak, anon)
 	}
-	if answered > honestLimit {
-		t.Errorf("an honest peer was answered after %v\n%s", answered, output)
-	}
 	if n := linesNow - lines; float64(n) > guest/10+2 {
 		t.Errorf("%d lines about refused connections in %.0f s", n, guest)
 	}
+	return answered
 }
 
 // stepAt is when a step of htip connect came.
@@ -333,6 +337,7 @@ func TestFlood(t *testing.T) {
 	rand.Read(junk)
 	records := append([]byte{22, 3, 1, 0x40, 0}, junk...) // TLS at first sight
 	every := floodEvery(t)
+	answered := map[string]time.Duration{}
 	for _, x := range []attack{
 		{name: "10,000 connections that say nothing", each: every, most: 10_000},
 		{name: "handshakes", each: every, do: func(c net.Conn, a *attacker) {
@@ -365,9 +370,15 @@ func TestFlood(t *testing.T) {
 			a.write(c, b)
 			c.Close()
 		}},
+		{name: nobody, each: time.Hour},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			under(ctx, t, &attacker{attack: x, inet: l.Internet(), from: from, to: to, hello: hello, id: stranger, key: key}, alice, bob, carol, nas[0])
+			answered[x.name] = under(ctx, t, &attacker{attack: x, inet: l.Internet(), from: from, to: to, hello: hello, id: stranger, key: key}, alice, bob, carol, nas[0])
 		})
+	}
+	for name, took := range answered {
+		if limit := max(honestLimit, 3*answered[nobody]); took > limit {
+			t.Errorf("%s: an honest peer was answered after %v of %v", name, took, limit)
+		}
 	}
 }
