@@ -17,12 +17,22 @@ type limits struct {
 
 var (
 	// anybody's: from one address or from thousands of them.
-	anybody = limits{open: 6, perHost: 3, burst: 8, every: 3 * time.Second, hostBurst: 8, hostEvery: 10 * time.Second}
+	anybody = limits{open: 8, perHost: 3, burst: 16, every: time.Second, hostBurst: 16, hostEvery: 3 * time.Second}
+	// anybody's while they are a crowd: a router has other things to do.
+	crowd = limits{open: 6, perHost: 3, burst: 8, every: 3 * time.Second, hostBurst: 8, hostEvery: 10 * time.Second}
 	// friends': of addresses where peers are expected. Others who share such an
 	// address, behind a carrier's NAT, share its limits. One peer has four of them
 	// at most (addrsPerPeer in the daemon), and with those half of the rate and
 	// not all of the room.
 	friends = limits{open: 20, perHost: 4, burst: 32, every: 125 * time.Millisecond, hostBurst: 16, hostEvery: time.Second}
+)
+
+// Strangers are a crowd when more than a burst of them, and then more than one a
+// second, is turned away: a person who tries again and again is none.
+const (
+	crowdBurst = 32
+	crowdEvery = time.Second
+	crowdFor   = 30 * time.Second // after the last of them
 )
 
 // hostsKept is how many addresses a lane remembers. With more of them at a time

@@ -51,11 +51,11 @@ func TestLanes(t *testing.T) {
 		tries    int
 		from, to int // let in
 	}{
-		"one host":                 {1, time.Millisecond, 60_000, 8 + 4, 8 + 6},
-		"one patient host":         {1, 10 * time.Second, 100, 100, 100},
-		"two hosts":                {2, time.Millisecond, 60_000, 2 * 12, 2 * 14},
-		"a thousand hosts":         {1000, time.Millisecond, 60_000, 8 + 18, 8 + 20},
-		"a thousand hosts at once": {1000, 0, 1000, 8, 8},
+		"one host":                 {1, time.Millisecond, 60_000, 16 + 18, 16 + 20},
+		"one patient host":         {1, 3 * time.Second, 100, 100, 100},
+		"two hosts":                {2, time.Millisecond, 60_000, 2 * 34, 2 * 36},
+		"a thousand hosts":         {1000, time.Millisecond, 60_000, 16 + 59, 16 + 60},
+		"a thousand hosts at once": {1000, 0, 1000, 16, 16},
 	} {
 		l := lane{limits: &anybody}
 		now, in, most := time.Duration(0), 0, 0
@@ -224,7 +224,7 @@ func TestJunkAndSilence(t *testing.T) {
 	}
 	for _, host := range []string{"127.0.9.9", "127.0.5.5"} {
 		if host == "127.0.5.5" {
-			time.Sleep(anybody.every) // two hosts can't take all that there is for anybody
+			time.Sleep(crowd.every) // two hosts can't take all that there is for anybody
 		}
 		f, err := handshake(from(t, host, addr), a, b)
 		if err != nil {

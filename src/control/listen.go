@@ -35,15 +35,17 @@ type Server struct {
 	Log      *slog.Logger
 
 	// Expected, when set, tells whether a peer may come from an address: then it
-	// does not stand in line with strangers. Crowded is called when connections
-	// are turned away, a thousand times a second if need be. Neither may wait.
+	// does not stand in line with strangers. Crowded is called while connections
+	// are turned away in masses. Neither may wait.
 	Expected func(netip.Addr) bool
 	Crowded  func()
 
 	mu     sync.Mutex
-	lanes  [2]lane   // of anybody, and of addresses where peers are expected
-	told   time.Time // when a refusal was last logged
-	untold int       // refusals since
+	lanes  [2]lane       // of anybody, and of addresses where peers are expected
+	away   Rate          // connections that are turned away without being a crowd
+	until  time.Duration // when a crowd is forgotten; 0: none
+	told   time.Time     // when a refusal was last logged
+	untold int           // refusals since
 }
 
 // Serve accepts until ctx is done or the listener fails for good. It closes the
@@ -91,11 +93,11 @@ func (s *Server) acceptAll(listener uintptr, wg *sync.WaitGroup, crowded *bool) 
 		}
 		p := &pending{left: maxHandshake}
 		p.from, _ = addrPort(from)
-		lane := s.enter(p, fd)
+		lane, away := s.enter(p, fd)
 		if lane == nil {
 			syscall.Close(fd)
 			s.refused(p.from.Addr(), errCrowded)
-			*crowded = true
+			*crowded = *crowded || away
 			continue
 		}
 		wg.Go(func() { s.begin(p, lane) })
@@ -124,19 +126,24 @@ func (s *Server) begin(p *pending, l *lane) {
 var errCrowded = errors.New("too many connections")
 
 // enter lets a connection into the lane of its address. It is nil when there is
-// no room.
-func (s *Server) enter(p *pending, fd int) *lane {
+// no room; crowded, when that is so for many.
+func (s *Server) enter(p *pending, fd int) (l *lane, crowded bool) {
 	addr := p.from.Addr()
 	expected := s.Expected != nil && s.Expected(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := &s.lanes[0]
-	if expected {
+	now := Now()
+	if l = &s.lanes[0]; expected {
 		l = &s.lanes[1]
+	} else if l.limits = &anybody; now < s.until {
+		l.limits = &crowd
 	}
-	out, ok := l.enter(addr, Now())
+	out, ok := l.enter(addr, now)
 	if !ok {
-		return nil
+		if crowded = !s.away.Take(now, crowdBurst, crowdEvery); crowded {
+			s.until = now + crowdFor
+		}
+		return nil, crowded
 	}
 	if out != nil {
 		out.drop()
@@ -144,7 +151,7 @@ func (s *Server) enter(p *pending, fd int) *lane {
 	linger(fd, 0)
 	p.File = os.NewFile(uintptr(fd), p.from.String())
 	l.open = append(l.open, p)
-	return l
+	return l, false
 }
 
 // dropAll ends what is open when nothing is served any more.
