@@ -571,13 +571,55 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestConnectionsInALoop: a peer that connects and connects is taken in a few
+// times, and others are served meanwhile.
+func TestConnectionsInALoop(t *testing.T) {
+	gs := town(t, "alice", "bob", "carol")
+	taken := func(as *gateway, i int) bool {
+		id, _, err := control.LoadIdentity(filepath.Join(as.dir, "state", "key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, _ := base64.StdEncoding.DecodeString(gs[0].key)
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 99, byte(1+i))}, Timeout: 5 * time.Second} // not a matter of its address
+		raw, err := d.Dial("tcp", netip.AddrPortFrom(gs[0].addr, uint16(gs[0].port)).String())
+		if err != nil {
+			return false
+		}
+		c, err := control.Over(context.Background(), raw, id, key)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		m := request()
+		m.Talk = uint64(i + 1)
+		c.Send(m)
+		_, err = c.Receive()
+		return err == nil
+	}
+	n := 0
+	for i := range 40 {
+		time.Sleep(150 * time.Millisecond) // strangers would all be let in
+		if taken(gs[1], i) {
+			n++
+		}
+	}
+	if n < 12 || n > 24 {
+		t.Errorf("taken in %d times of 40", n)
+	}
+	time.Sleep(500 * time.Millisecond) // for what there is for anybody
+	if !taken(gs[2], 100) {
+		t.Error("carol is not served")
+	}
+}
+
 // TestServersAreBounded: a peer that asks and asks, and never goes on, can't keep
 // this router busy with starting servers. It is told why, and gets in later.
 func TestServersAreBounded(t *testing.T) {
 	gs := town(t, "alice", "bob")
 	b := gs[1]
 	told := false
-	for i := range 40 {
+	for i := range 14 { // fewer than connections that a peer may open at once
 		conn := b.dial(gs[0])
 		m := request()
 		m.Talk, m.Features = uint64(100+i), htip.FeatureThreeMessages
@@ -598,7 +640,7 @@ func TestServersAreBounded(t *testing.T) {
 		}
 	}
 	if n := len(secrets); n == 0 || n > 8 {
-		t.Errorf("%d servers were started for 40 requests", n)
+		t.Errorf("%d servers were started for 14 requests", n)
 	}
 	if !told {
 		t.Error("nobody was told why")

@@ -48,7 +48,7 @@ func (b *logBuffer) text() string {
 // serve starts a server that knows the given keys.
 func serve(t testing.TB, id *Identity, known ...[]byte) (netip.AddrPort, chan *Conn, *logBuffer) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func serve(t testing.TB, id *Identity, known ...[]byte) (netip.AddrPort, chan *C
 			t.Error(err)
 		}
 	})
-	return l.Addr().(*net.TCPAddr).AddrPort(), conns, log
+	return addrOf(l), conns, log
 }
 
 func TestIdentityFile(t *testing.T) {
@@ -192,52 +192,6 @@ func TestWrongKeys(t *testing.T) {
 	}
 }
 
-func TestJunkAndSilence(t *testing.T) {
-	a, b := identity(t), identity(t)
-	addr, conns, _ := serve(t, b, a.Public())
-	// Strangers that send junk or nothing: bounded in number, and a friend gets
-	// through at once, from the same host even.
-	var strangers []net.Conn
-	for range 3 * maxPending {
-		c, err := net.Dial("tcp", addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		strangers = append(strangers, c)
-	}
-	strangers[len(strangers)-1].Write(bytes.Repeat([]byte("junk"), 1000))
-	closed := 0
-	for _, c := range strangers[:len(strangers)-maxPendingPerHost] {
-		c.SetReadDeadline(time.Now().Add(2 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			closed++
-		}
-	}
-	if want := len(strangers) - maxPendingPerHost; closed < want {
-		t.Errorf("only %d of %d idle strangers were cut off", closed, want)
-	}
-	raw, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := tls.Client(raw, a.clientConfig(b.Public()))
-	if err := f.Handshake(); err != nil {
-		t.Fatal("a friend among strangers: ", err)
-	}
-	s := <-conns
-	// Junk from a friend is an error that names itself.
-	f.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
-	var v htip.VersionError
-	if _, err := s.Receive(); !errors.As(err, &v) {
-		t.Error(err)
-	}
-	s.Close()
-	f.Close()
-	for _, c := range strangers {
-		c.Close()
-	}
-}
-
 // TestLongHandshake: a stranger can't make us buffer a certificate of 200 kB.
 func TestLongHandshake(t *testing.T) {
 	b := identity(t)
@@ -313,7 +267,7 @@ func BenchmarkHandshake(b *testing.B) {
 // stranger, and nowhere else.
 func TestStranger(t *testing.T) {
 	a, b, c := identity(t), identity(t), identity(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +280,7 @@ func TestStranger(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- s.Serve(ctx, l) }()
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	addr := addrOf(l)
 	x, err := Dial(ctx, a, addr, b.Public())
 	if err != nil {
 		t.Fatal(err)

@@ -32,6 +32,10 @@ func dial(ctx context.Context, addr netip.AddrPort, config *tls.Config) (*tls.Co
 	if err != nil {
 		return nil, err
 	}
+	return shake(ctx, raw, config)
+}
+
+func shake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, error) {
 	c := tls.Client(raw, config)
 	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
 	defer cancel()
@@ -40,4 +44,13 @@ func dial(ctx context.Context, addr netip.AddrPort, config *tls.Config) (*tls.Co
 		return nil, explain(err)
 	}
 	return c, nil
+}
+
+// Over is Dial over a TCP connection that is open already.
+func Over(ctx context.Context, raw net.Conn, id *Identity, key []byte) (*Conn, error) {
+	c, err := shake(ctx, raw, id.clientConfig(key))
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c, key), nil
 }

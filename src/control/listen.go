@@ -6,19 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"htip/src/slog"
-	"net"
 	"net/netip"
-	"slices"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// Limits of connections whose key has not been proven yet. When there are too
-// many, the oldest goes: a friend's handshake takes well under a second, a
-// stranger's may last for ever.
 const (
-	maxPending        = 24
-	maxPendingPerHost = 4
 	// maxHandshake is how many octets a handshake may have. Ours has about
 	// 1,900; crypto/tls by itself would buffer 256 kB of a stranger's.
 	maxHandshake = 8 << 10
@@ -39,112 +34,140 @@ type Server struct {
 	Accepted func(*Conn)
 	Log      *slog.Logger
 
-	mu      sync.Mutex
-	pending []*pending // oldest first
-	told    time.Time  // when a refusal was last logged
-	untold  int        // refusals since
+	// Expected, when set, tells whether a peer may come from an address: then it
+	// does not stand in line with strangers. Crowded is called while connections
+	// are turned away in masses. Neither may wait.
+	Expected func(netip.Addr) bool
+	Crowded  func()
+
+	mu     sync.Mutex
+	lanes  [2]lane       // of anybody, and of addresses where peers are expected
+	away   Rate          // connections that are turned away without being a crowd
+	until  time.Duration // when a crowd is forgotten; 0: none
+	told   time.Time     // when a refusal was last logged
+	untold int           // refusals since
 }
 
 // Serve accepts until ctx is done or the listener fails for good. It closes the
 // listener.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (s *Server) Serve(ctx context.Context, l Listener) error {
+	s.lanes = [2]lane{{limits: &anybody}, {limits: &friends}}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for {
-		raw, err := l.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				raw.Close()
-			}
+	defer s.dropAll()
+	raw, err := l.SyscallConn()
+	for err == nil {
+		crowded := false
+		if err = raw.Read(func(fd uintptr) bool { return s.acceptAll(fd, &wg, &crowded) }); ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			var ne net.Error
-			if errors.As(err, &ne) && !errors.Is(err, net.ErrClosed) { // out of descriptors, say
-				time.Sleep(100 * time.Millisecond)
-				continue
+		if crowded {
+			if s.Crowded != nil {
+				s.Crowded()
 			}
-			return fmt.Errorf("accepting control connections: %w", err)
-		}
-		p := &pending{Conn: raw, host: raw.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), left: maxHandshake}
-		s.enter(p)
-		wg.Go(func() {
-			conn, known, err := s.handshake(ctx, p)
-			s.leave(p)
-			if err != nil {
-				raw.Close()
-				s.refused(p.host, err)
-				return
-			}
-			if known {
-				s.Accepted(conn)
-			} else {
-				s.Met(conn)
-			}
-		})
-	}
-}
-
-// pending is a connection in its handshake: it ends with an error when more
-// comes than a handshake has.
-type pending struct {
-	net.Conn
-	host netip.Addr
-	left int // octets; -1: the handshake is over
-}
-
-var errTooLong = errors.New("handshake is too long")
-
-// Read is called by one goroutine at a time.
-func (p *pending) Read(b []byte) (int, error) {
-	switch {
-	case p.left < 0:
-		return p.Conn.Read(b)
-	case p.left == 0:
-		return 0, errTooLong
-	}
-	n, err := p.Conn.Read(b[:min(len(b), p.left)])
-	p.left -= n
-	return n, err
-}
-
-// enter makes room for a connection, at the cost of the oldest of its host, or
-// of all.
-func (s *Server) enter(p *pending) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	same, oldest := 0, -1
-	for i, q := range s.pending {
-		if q.host == p.host {
-			if same++; oldest < 0 {
-				oldest = i
-			}
+			time.Sleep(crowdRest)
 		}
 	}
-	if same < maxPendingPerHost {
-		oldest = 0
-	}
-	if same >= maxPendingPerHost || len(s.pending) >= maxPending {
-		s.pending[oldest].Close()
-		s.pending = slices.Delete(s.pending, oldest, oldest+1)
-	}
-	s.pending = append(s.pending, p)
+	return fmt.Errorf("accepting control connections: %w", err)
 }
 
-func (s *Server) leave(p *pending) {
+// acceptAll takes what waits in the kernel, one backlog at a time, so that it
+// ends. It is false when there was nothing.
+// In net.Conn's own way a connection that is turned away would cost three times
+// as much.
+func (s *Server) acceptAll(listener uintptr, wg *sync.WaitGroup, crowded *bool) bool {
+	for n := range backlog {
+		fd, from, err := accept(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+		case syscall.EAGAIN:
+			return n > 0
+		case syscall.ECONNABORTED, syscall.EINTR:
+			continue
+		default: // out of descriptors, say
+			*crowded = true
+			return true
+		}
+		p := &pending{left: maxHandshake}
+		p.from, _ = addrPort(from)
+		lane, away := s.enter(p, fd)
+		if lane == nil {
+			syscall.Close(fd)
+			s.refused(p.from.Addr(), errCrowded)
+			*crowded = *crowded || away
+			continue
+		}
+		wg.Go(func() { s.begin(p, lane) })
+	}
+	return true
+}
+
+// begin shakes hands and gives the connection away.
+func (s *Server) begin(p *pending, l *lane) {
+	conn, known, err := s.handshake(p)
+	s.mu.Lock()
+	l.leave(p)
+	s.mu.Unlock()
+	if err != nil {
+		p.Close()
+		s.refused(p.from.Addr(), err)
+		return
+	}
+	if known {
+		s.Accepted(conn)
+	} else {
+		s.Met(conn)
+	}
+}
+
+var errCrowded = errors.New("too many connections")
+
+// enter lets a connection into the lane of its address. It is nil when there is
+// no room; crowded, when that is so for many.
+func (s *Server) enter(p *pending, fd int) (l *lane, crowded bool) {
+	addr := p.from.Addr()
+	expected := s.Expected != nil && s.Expected(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.Index(s.pending, p); i >= 0 {
-		s.pending = slices.Delete(s.pending, i, i+1)
+	now := Now()
+	if l = &s.lanes[0]; expected {
+		l = &s.lanes[1]
+	} else if l.limits = &anybody; now < s.until {
+		l.limits = &crowd
+	}
+	out, ok := l.enter(addr, now)
+	if !ok {
+		if crowded = !s.away.Take(now, crowdBurst, crowdEvery); crowded {
+			s.until = now + crowdFor
+		}
+		return nil, crowded
+	}
+	if out != nil {
+		out.drop()
+	}
+	linger(fd, 0)
+	p.File = os.NewFile(uintptr(fd), p.from.String())
+	l.open = append(l.open, p)
+	return l, false
+}
+
+// dropAll ends what is open when nothing is served any more.
+func (s *Server) dropAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.lanes {
+		for _, p := range s.lanes[i].open {
+			p.drop()
+		}
 	}
 }
 
 // handshake proves the key of whoever is there; known tells whether it is a
 // peer's.
-func (s *Server) handshake(ctx context.Context, raw *pending) (conn *Conn, known bool, err error) {
+func (s *Server) handshake(raw *pending) (conn *Conn, known bool, err error) {
 	var key []byte
 	config := s.Identity.config()
 	config.VerifyConnection = func(st tls.ConnectionState) (err error) {
@@ -152,18 +175,18 @@ func (s *Server) handshake(ctx context.Context, raw *pending) (conn *Conn, known
 			return err
 		}
 		known = s.Known(key)
-		if !known && (s.Stranger == nil || !s.Stranger(key, raw.host)) {
+		if !known && (s.Stranger == nil || !s.Stranger(key, raw.from.Addr())) {
 			return fmt.Errorf("unknown key, fingerprint %s", Fingerprint(key))
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
-	defer cancel()
 	c := tls.Server(raw, config)
-	if err := c.HandshakeContext(ctx); err != nil {
+	raw.SetDeadline(time.Now().Add(handshakeLimit)) // not by a context, which takes a goroutine
+	if err := c.Handshake(); err != nil {
 		return nil, false, err
 	}
 	raw.left = -1
+	raw.SetDeadline(time.Time{})
 	return newConn(c, key), known, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 )
 
@@ -72,7 +73,7 @@ func explain(err error) error {
 	case errors.As(err, &alert) && strings.Contains(alert.Error(), "bad certificate"),
 		errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "bad certificate"):
 		return ErrNotKnown
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrClosed):
 		return fmt.Errorf("the connection was closed: %w", err)
 	}
 	var t net.Error

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"time"
 
+	"htip/src/control"
 	"htip/src/datapath"
 	"htip/src/dns"
 	"htip/src/htip"
@@ -63,7 +64,7 @@ func (d *Daemon) act(actions []htip.Action) {
 		case htip.Prove:
 			d.prove(a.Entry)
 		case htip.Save:
-			d.remember(a.Peer, func(st *homeState) { st.Record = a.Record })
+			d.saveRecord(a.Peer, a.Record)
 		case htip.Progress:
 			d.progressed(a)
 		}
@@ -110,18 +111,12 @@ const (
 
 // startServer is startTunnel for a peer that asked for it.
 func (d *Daemon) startServer(e htip.Entry, conn htip.ConnID) {
-	now := time.Now()
-	from := d.starts[e.Peer] // when the burst would be whole again
-	if from.Before(now) {
-		from = now
-	}
-	if from = from.Add(startEvery); from.Sub(now) > startBurst*startEvery {
+	if !d.rate(e.Peer).starts.Take(control.Now(), startBurst, startEvery) {
 		go d.post(func() {
 			d.handle(e.Peer, htip.StartFailed{TunnelID: e.TunnelID, Text: "too many attempts within a short time; wait a minute"})
 		})
 		return
 	}
-	d.starts[e.Peer] = from
 	d.startTunnel(e, conn)
 }
 
@@ -246,7 +241,7 @@ func (d *Daemon) progressed(a htip.Progress) {
 			if d.known(a.Peer).Invite != nil {
 				d.remember(a.Peer, func(st *homeState) { st.Invite = nil })
 			}
-			delete(d.starts, a.Peer)
+			d.rate(a.Peer).starts = 0
 			delete(d.ended, a.Peer) // what our own user has ended stays so for names, until a person here connects
 			d.tunnelsChanged()
 		}

@@ -35,7 +35,7 @@ func (d *Daemon) wish() wish {
 		w.ids[device(name)] = t.Entry.TunnelID
 		w.peers[device(name)] = name
 	}
-	w.wanted.Known = d.gw.Known()
+	w.wanted.Known, w.wanted.Door = d.gw.Known(), d.door()
 	return w
 }
 

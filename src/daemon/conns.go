@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"htip/src/control"
@@ -23,7 +24,7 @@ func (c *conn) ends() htip.Ends { return htip.Ends{Own: c.Local(), Other: c.Remo
 func (d *Daemon) accepted(c *control.Conn) {
 	if !d.post(func() {
 		name, ok := d.owner(c)
-		if !ok { // removed while it shook hands
+		if !ok || !d.rate(name).calls.Take(control.Now(), callBurst, callEvery) { // removed while it shook hands; or it connects in a loop
 			c.Close()
 			return
 		}
@@ -65,13 +66,17 @@ func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
 	d.lastConn++
 	id := d.lastConn
 	d.conns[id] = conn{c, peer}
+	d.friends.add(c.Remote().Addr(), peer)
+	if d.crowd != nil {
+		d.kick() // its next connection does not count at the door
+	}
 	if c.Remote().Addr().IsPrivate() {
 		d.homeChanged()
 	}
+	pace := &d.rate(peer).pace
 	d.tasks.Go(func() {
 		stop := context.AfterFunc(d.ctx, c.Close)
 		defer stop()
-		pace := pace{}
 		for {
 			m, err := c.Receive()
 			if err != nil {
@@ -102,32 +107,53 @@ func (d *Daemon) receive(peer string, id htip.ConnID, m *htip.Message) {
 	d.handle(peer, htip.Received{Conn: id, Msg: m, Ends: c.ends()})
 }
 
-// pace lets a burst of messages through, as a talk with all its rounds needs
-// it, and then a few a second.
+// rates bound what a peer can make us do.
+type rates struct {
+	pace   pace
+	starts control.Rate // of servers, see startServer
+	saves  control.Rate // of what is on flash, see saveRecord
+	calls  control.Rate // connections that it opens
+}
+
+func (d *Daemon) rate(peer string) *rates {
+	r := d.rates[peer]
+	if r == nil {
+		if d.rates == nil {
+			d.rates = map[string]*rates{}
+		}
+		r = &rates{}
+		d.rates[peer] = r
+	}
+	return r
+}
+
+// pace lets a burst of a peer's messages through, as a talk with all its rounds
+// needs it, and then a few a second, over however many connections they come.
 type pace struct {
-	credit int
-	last   time.Time
+	mu   sync.Mutex
+	rate control.Rate
 }
 
 const (
+	callBurst = 16
+	callEvery = 2 * time.Second
 	paceBurst = 32
 	paceEvery = 250 * time.Millisecond
 )
 
 func (p *pace) wait(ctx context.Context) {
-	now := time.Now()
-	if p.last.IsZero() {
-		p.credit = paceBurst
-	} else {
-		p.credit = min(paceBurst, p.credit+int(now.Sub(p.last)/paceEvery))
-	}
-	p.last = now
-	if p.credit--; p.credit > 0 {
-		return
-	}
-	select {
-	case <-time.After(paceEvery):
-	case <-ctx.Done():
+	for {
+		p.mu.Lock()
+		ok := p.rate.Take(control.Now(), paceBurst, paceEvery)
+		p.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-time.After(paceEvery):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -44,6 +43,8 @@ type Daemon struct {
 	open  atomic.Bool // strangers get through a handshake
 	lobby lobby
 
+	friends friends
+
 	// ---- owned by the loop
 	cfg      config.Config
 	problems config.Problems
@@ -59,8 +60,10 @@ type Daemon struct {
 	progress map[string]Progress
 	dials    map[string]*dialing
 	started  time.Time
-	ended    map[string]config.Key      // homes whose tunnel a user at either end has ended: names don't bring it up
-	starts   map[string]time.Time       // of servers for a peer, see startServer
+	ended    map[string]config.Key // homes whose tunnel a user at either end has ended: names don't bring it up
+	rates    map[string]*rates
+	crowd    *time.Timer                // set while strangers crowd the port, until they are gone
+	unsaved  *time.Timer                // until what peers have changed is written
 	asked    map[string]bool            // peers that a user wants connected, until they are
 	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
 	guarded  string                     // substitutes that were guarded when last looked at
@@ -90,7 +93,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 		events: make(chan func(), 64), dirty: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
 		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
-		ended: map[string]config.Key{}, asked: map[string]bool{}, starts: map[string]time.Time{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
+		ended: map[string]config.Key{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
 	}
 	var err error
 	if d.cfg, d.problems, err = config.Load(opt.Config); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -152,16 +155,14 @@ func (d *Daemon) makeParts() (err error) {
 
 // listen opens the control channel's port. [net.Listen] would do the same, but
 // looks names up, and so would keep the library's resolver in the program.
-func (d *Daemon) listen() (net.Listener, error) {
-	at := net.TCPAddr{Port: int(d.cfg.Main.Port)}
+func (d *Daemon) listen() (l control.Listener, err error) {
+	var at netip.Addr
 	if d.opt.Listen != "" {
-		a, err := netip.ParseAddr(d.opt.Listen)
-		if err != nil {
-			return nil, fmt.Errorf("the address to listen at: %w", err)
+		if at, err = netip.ParseAddr(d.opt.Listen); err != nil {
+			return l, fmt.Errorf("the address to listen at: %w", err)
 		}
-		at.IP = a.AsSlice()
 	}
-	return net.ListenTCP("tcp4", &at)
+	return control.Listen(netip.AddrPortFrom(at, d.cfg.Main.Port))
 }
 
 func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
@@ -181,7 +182,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	server := &control.Server{Identity: d.id, Log: d.log, Accepted: d.accepted, Known: func(key []byte) bool {
 		_, ok := d.keys.Load(string(key))
 		return ok
-	}, Stranger: func(key []byte, _ netip.Addr) bool { return d.letIn(key) }, Met: d.met}
+	}, Stranger: func(key []byte, _ netip.Addr) bool { return d.letIn(key) }, Met: d.met, Expected: d.friends.expected, Crowded: d.crowded}
 	d.task("control channel", cancel, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	d.task("names proxy", cancel, d.names.Run)
 	d.task("ubus", cancel, d.bus.Run)
@@ -304,7 +305,7 @@ func (d *Daemon) begin() error {
 	}
 	d.gw = htip.NewGateway(htip.Config{
 		Key: d.id.Public(), Domain: d.cfg.Main.Domain, Protocols: d.protocols(), PortBase: d.cfg.Main.L2TPPort, Ports: vpnPorts, Random: random,
-		ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TPESP, htip.L2TP}, ESP: d.esp(),
+		MaxSpace: maxSpace, ThreeMessages: true, EarlyServers: []htip.Protocol{htip.WireGuard, htip.L2TPESP, htip.L2TP}, ESP: d.esp(),
 	}, d.home)
 	d.loadStrangers()
 	d.setPeers()
@@ -314,6 +315,7 @@ func (d *Daemon) begin() error {
 
 const (
 	vpnPorts  = config.L2TPPorts
+	maxSpace  = 1 << 20 // a sixteenth of 10.0.0.0/8: several networks like the /16 of the seed's FIG. 13
 	namesPort = datapath.NamesPort
 )
 
@@ -415,6 +417,7 @@ func (d *Daemon) stop(cancel context.CancelCauseFunc) {
 	if err := d.path.CleanUp(ctx); err != nil {
 		d.log.Error("cleaning up", "err", err)
 	}
+	d.writeUnsaved()
 	d.tunnels = nil
 	if err := d.saveTunnels(); err != nil {
 		d.log.Error("cleaning up", "err", err)

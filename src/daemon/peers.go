@@ -118,11 +118,12 @@ func (d *Daemon) setPeers() {
 			delete(d.ended, name)
 		}
 	}
-	for name := range d.starts {
+	for name := range d.rates {
 		if d.peer(name) == nil {
-			delete(d.starts, name)
+			delete(d.rates, name)
 		}
 	}
+	d.friends.keep(d.peer)
 	for name := range d.asked {
 		if d.peer(name) == nil {
 			delete(d.asked, name)
@@ -209,6 +210,7 @@ func (d *Daemon) adopt(ctx context.Context) {
 		}
 		t.started, t.link, t.linked = true, true, true
 		d.tunnels[name] = t
+		d.friends.add(t.Remote, name)
 		d.log.Info("tunnel taken over", "peer", name, "device", device(name), "changes", fmt.Sprint(report.Changes))
 		d.act(d.gw.Adopt(t.Entry))
 	}

@@ -34,6 +34,9 @@ func (m *Manager) savedNow(ctx context.Context) (savedRules, error) {
 // applyRules makes the rules what they should be, by at most one
 // iptables-restore, and forgets the flows of tunnels whose rules changed.
 func (m *Manager) applyRules(ctx context.Context, w Wanted, r *Report) error {
+	if m.noDoor {
+		w.Door = Door{}
+	}
 	if len(w.Tunnels) == 0 {
 		if _, err := lookPath(m.o.IptablesSave); err != nil {
 			return nil // no iptables, so no rules of ours
@@ -57,7 +60,17 @@ func (m *Manager) applyRules(ctx context.Context, w Wanted, r *Report) error {
 	}
 	// -w: somebody else may be changing rules; ten seconds are patience enough.
 	if out, err := m.o.run(ctx, text, path, "--noflush", "-w", "10"); err != nil {
-		return restoreAdvice(out, err)
+		if w.Door.Port == 0 {
+			return restoreAdvice(out, err)
+		}
+		// Tunnels must not miss their rules because this kernel has no xt_limit.
+		m.noDoor = true
+		if err := m.applyRules(ctx, w, r); err != nil {
+			m.noDoor = false // it was something else
+			return err
+		}
+		r.Warnings = append(r.Warnings, "the firewall can't keep a crowd of strangers from the port, which makes this router slower while they come: "+lastLine(out))
+		return nil
 	}
 	m.counts.restored(text)
 	r.changed("rules in %s", strings.Join(tables, ", "))
@@ -121,7 +134,7 @@ func (m *Manager) noteTables(saved savedRules, tables []string) error {
 // dropTables removes the tables that iptables-nft made for us, if nobody has
 // put anything into them since. Nothing depends on it; a failure is no error.
 func (m *Manager) dropTables(ctx context.Context, saved savedRules, w Wanted) error {
-	if len(w.Tunnels) > 0 {
+	if len(w.Tunnels) > 0 || w.Door.Port != 0 {
 		return nil
 	}
 	path := filepath.Join(m.o.RunDir, fileTables)

@@ -127,6 +127,7 @@ type toyFirewall struct {
 	rules savedRules
 	execs []string
 	fail  string // output of a failing iptables-restore
+	lacks string // a word that this kernel does not know
 }
 
 func (f *toyFirewall) run(_ context.Context, stdin, path string, args ...string) (string, error) {
@@ -137,6 +138,9 @@ func (f *toyFirewall) run(_ context.Context, stdin, path string, args ...string)
 	}
 	if f.fail != "" {
 		return f.fail, errors.New("exit status 2")
+	}
+	if f.lacks != "" && strings.Contains(stdin, f.lacks) {
+		return "iptables-restore: Couldn't load match `" + f.lacks + "':No such file or directory", errors.New("exit status 2")
 	}
 	f.rules = apply(f.t, f.rules, stdin)
 	return "", nil
@@ -327,6 +331,41 @@ func TestRulesFailNothingStarts(t *testing.T) {
 	_, err := b.Apply(context.Background(), Wanted{Tunnels: []Tunnel{homeA()}})
 	if !IsPermanent(err) || !strings.Contains(err.Error(), "kmod-ipt-nat-extra") || len(b.driver.calls) != 0 {
 		t.Errorf("%v, %q", err, b.driver.calls)
+	}
+}
+
+// TestDoorThatTheKernelCannotKeep: without xt_limit strangers are not kept away,
+// and tunnels work all the same; it is tried once.
+func TestDoorThatTheKernelCannotKeep(t *testing.T) {
+	b := newBench(t)
+	b.fw.lacks = "limit"
+	w := Wanted{Tunnels: []Tunnel{homeA()}, Door: Door{Port: 4847}}
+	if r := b.apply(t, w); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "crowd of strangers") || len(b.driver.tunnels) != 1 {
+		t.Errorf("%+v", r)
+	}
+	b.fw.execs = nil
+	if r := b.apply(t, w); len(r.Warnings) != 0 || strings.Join(b.fw.execs, " ") != "save" {
+		t.Errorf("once more: %+v, %q", r, b.fw.execs)
+	}
+	// When it is something else, that is said.
+	c := newBench(t)
+	c.fw.lacks = "NETMAP"
+	if _, err := c.Apply(context.Background(), w); !IsPermanent(err) || !strings.Contains(err.Error(), "kmod-ipt-nat-extra") || c.noDoor {
+		t.Errorf("%v, %v", err, c.noDoor)
+	}
+}
+
+// TestDoorWithoutTunnels: it closes, and opens again, where no tunnel is.
+func TestDoorWithoutTunnels(t *testing.T) {
+	b := newBench(t)
+	before := b.fw.text()
+	b.apply(t, Wanted{Door: Door{Port: 4847}})
+	if !strings.Contains(b.fw.text(), "-A HTIP-DOOR-INPUT") {
+		t.Error(b.fw.text())
+	}
+	b.apply(t, Wanted{})
+	if after := b.fw.text(); strings.Contains(after, "HTIP-") {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 }
 

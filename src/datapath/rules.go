@@ -16,6 +16,12 @@ const anyDevice = DevicePrefix + "+"
 // synMatch matches the packets that carry TCP's maximum segment size.
 const synMatch = "-p tcp -m tcp --tcp-flags SYN,RST SYN"
 
+// doorLimit is how many connections of strangers come to a [Door]: more than are
+// let into a handshake, so that whoever comes later in a crowd has a chance, too,
+// and a third of what OpenWrt's own limit of SYNs (25/s for the whole router)
+// lets in: that one comes behind ours and knows no friends.
+const doorLimit = "-m limit --limit 8/sec --limit-burst 16"
+
 // NamesPort is where the names proxies listen inside tunnels, UDP and TCP: the
 // one service of this router that a peer may use.
 const NamesPort = 4853
@@ -53,6 +59,9 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //     and its peer may come from any address, through NAT for example.
 //   - mangle INPUT (the filter table may be somebody else's): of the router itself a peer reaches the names proxy, an
 //     echo and what its Access names, nothing else, whatever zone somebody puts our devices into.
+//   - mangle INPUT of TCP at PPTP's port, while such a tunnel is served: see pptpKnock.
+//   - mangle INPUT of TCP, while strangers crowd our own port: see [Door]. Before connection tracking, in raw, connections
+//     of our hosts with such a port elsewhere would count, too; here what is dropped is not kept there.
 //   - mangle FORWARD twice more, for tunnels with limited Access only: see accessRules. Here the host has its real address
 //     in both directions: after nat PREROUTING, before nat POSTROUTING.
 //   - mangle OUTPUT: a session with a service of this router ends with the access to it, and must not come back from our
@@ -68,6 +77,7 @@ func chainsFor(w Wanted) []chain {
 	guard := chain{table: "raw", hook: "PREROUTING", match: "-i " + anyDevice}
 	knock := chain{table: "raw", hook: "PREROUTING", what: "VPN-"}
 	input := chain{table: "mangle", hook: "INPUT", match: "-i " + anyDevice}
+	door := chain{table: "mangle", hook: "INPUT", what: "DOOR-"}
 	access := chain{table: "mangle", hook: "FORWARD", what: "ACCESS-", match: "-i " + anyDevice}
 	answers := chain{table: "mangle", hook: "FORWARD", what: "ANSWER-", match: "-o " + anyDevice}
 	output := chain{table: "mangle", hook: "OUTPUT", match: "-o " + anyDevice}
@@ -114,6 +124,13 @@ func chainsFor(w Wanted) []chain {
 	if knock.match = fmt.Sprintf("-p udp -m udp --dport %d:%d", low, high); low == high {
 		knock.match = fmt.Sprintf("-p udp -m udp --dport %d", low)
 	}
+	if w.Door.Port != 0 {
+		door.match = fmt.Sprintf("-p tcp -m tcp --dport %d --tcp-flags FIN,SYN,RST,ACK SYN", w.Door.Port)
+		for _, a := range w.Door.Friends {
+			door.rules = append(door.rules, fmt.Sprintf("-s %s/32 -j RETURN", a))
+		}
+		door.rules = append(door.rules, doorLimit+" -j RETURN", "-j DROP")
+	}
 	if len(tunnels) > 0 {
 		input.rules = []string{
 			ofOurs,
@@ -132,7 +149,7 @@ func chainsFor(w Wanted) []chain {
 	}
 
 	var chains []chain
-	for _, c := range []chain{guard, knock, pptpKnock(tunnels), input, output, access, answers, clamp, in, out} {
+	for _, c := range []chain{guard, knock, pptpKnock(tunnels), input, door, output, access, answers, clamp, in, out} {
 		if len(c.rules) > 0 {
 			chains = append(chains, c)
 		}

@@ -45,6 +45,26 @@ func TestRulesFromNothing(t *testing.T) {
 	}
 }
 
+// TestRulesOfADoor: strangers that crowd our port are few, peers come in, and
+// nothing else is touched. Without tunnels, too: the first peer must get in.
+func TestRulesOfADoor(t *testing.T) {
+	var none savedRules
+	w := Wanted{Door: Door{Port: 4847, Friends: []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("198.51.100.9")}}}
+	text, _ := none.plan(chainsFor(w))
+	golden(t, "restore-door.txt", text)
+	there := apply(t, none, text)
+	if text, _ := there.plan(chainsFor(w)); text != "" {
+		t.Errorf("once more:\n%s", text)
+	}
+	w.Door.Friends = w.Door.Friends[:1]
+	if text, _ := there.plan(chainsFor(w)); !strings.Contains(text, "-A HTIP-DOOR-INPUT -s 198.51.100.7/32 -j RETURN\n") || strings.Contains(text, ".100.9") || strings.Contains(text, "-D ") {
+		t.Errorf("another friend:\n%s", text)
+	}
+	if text, _ := there.plan(chainsFor(Wanted{})); !strings.Contains(text, "-X HTIP-DOOR-INPUT\n") {
+		t.Errorf("nobody crowds:\n%s", text)
+	}
+}
+
 // TestRulesOfServers: the ports of VPN programs hear their peers only.
 func TestRulesOfServers(t *testing.T) {
 	var none savedRules

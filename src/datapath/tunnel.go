@@ -101,6 +101,14 @@ func (t Tunnel) mtu() int {
 	return min(t.MTU, most)
 }
 
+// Door keeps connections of strangers to a TCP port of this router few, before
+// they cost connection tracking or anybody else anything. The zero value lets
+// all in.
+type Door struct {
+	Port    uint16
+	Friends []netip.Addr // whose connections don't count, ascending
+}
+
 // Wanted is all that should exist.
 type Wanted struct {
 	Tunnels []Tunnel
@@ -108,6 +116,7 @@ type Wanted struct {
 	// not. Each gets an unreachable route of the highest metric, so that
 	// packets for a home that is away never leave through the WAN.
 	Known []netip.Prefix
+	Door  Door
 }
 
 // validDevice tells whether name may be a device, a directory and a word in a
@@ -240,7 +249,7 @@ func (t Tunnel) check() error {
 // contradict each other the first one stays.
 func (w Wanted) check() (Wanted, map[string]error) {
 	errs := map[string]error{}
-	var good Wanted
+	good := Wanted{Door: w.Door}
 	for _, t := range w.Tunnels {
 		err := t.check()
 		for _, o := range good.Tunnels {

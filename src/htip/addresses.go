@@ -1,6 +1,7 @@
 package htip
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -115,6 +116,21 @@ func (g *Gateway) inUse(p *peer) []Mapping {
 
 // maxInUse bounds what inUse looks at: more is of no use in an offer.
 const maxInUse = 2 * MaxNetworks
+
+// tooLarge tells whether a peer claims more of the private space than one home
+// may have: it would be lost to all others.
+func (g *Gateway) tooLarge(offers []Offer) bool {
+	n := uint64(0)
+	for _, o := range offers {
+		n += size(o.Network.Bits())
+	}
+	return g.cfg.MaxSpace != 0 && n > g.cfg.MaxSpace
+}
+
+// claimed says so, in words that are true at both homes.
+func (g *Gateway) claimed() string {
+	return fmt.Sprintf("the networks of one home may have %d addresses together: share a part of them (list network)", g.cfg.MaxSpace)
+}
 
 // choose picks the substitutes of p's networks.
 func (g *Gateway) choose(p *peer, offers []Offer, own []netip.Prefix) ([]Mapping, error) {

@@ -15,6 +15,7 @@ type Config struct {
 	PortBase  uint16     // first UDP port for VPN programs
 	Ports     uint16     // how many of them
 	Random    func() uint64
+	MaxSpace  uint64 // addresses that one peer's networks may have together; 0: any number
 
 	// Impossible says why other protocols can't be had here, for people at both
 	// ends.

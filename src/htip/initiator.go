@@ -72,6 +72,10 @@ func (g *Gateway) response(p *peer, m *Message) {
 		g.renegotiate(p, m, &ClashError{Network: m.Initiator[0].Network})
 		return
 	}
+	if g.tooLarge(m.Offers) {
+		g.refuse(p, m, ReasonExhausted, g.claimed())
+		return
+	}
 	p.theirs = m.Offers
 	theirs, err := g.choose(p, m.Offers, Substitutes(m.Initiator))
 	if err != nil {

@@ -161,6 +161,10 @@ func (g *Gateway) requested(p *peer, c ConnID, ends Ends, m *Message) {
 		g.fail(p, ReasonNoProtocol, fmt.Sprintf("the other gateway proposed %s; allowed here: %s", theirs, g.possible(p)))
 		return
 	}
+	if g.tooLarge(m.Offers) {
+		g.refuse(p, m, ReasonExhausted, g.claimed())
+		return
+	}
 	theirs, err := g.choose(p, m.Offers, nil)
 	if err != nil {
 		if p.rounds == MaxRounds {

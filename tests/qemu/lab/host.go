@@ -170,6 +170,16 @@ func (h *Host) LookupPTR(ctx context.Context, addr netip.Addr) ([]string, error)
 	return names, nil
 }
 
+// DialFrom opens a TCP connection from one of the host's addresses.
+func (h *Host) DialFrom(ctx context.Context, from netip.Addr, to netip.AddrPort) (conn net.Conn, err error) {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), KeepAlive: -1}
+	err = h.ns.do(func() error {
+		conn, err = d.DialContext(ctx, "tcp", to.String())
+		return err
+	})
+	return conn, err
+}
+
 // Dial opens a connection from the host. The address may have a name, which the host's resolver
 // is asked for.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
