@@ -46,6 +46,11 @@ func TestStatusText(t *testing.T) {
 			ubus.Table{
 				ubus.F("peer", "dave"), ubus.F("domain", "dave.example.org"), ubus.F("state", "proving"), ubus.F("role", "server"), ubus.F("protocol", "l2tp-esp"), ubus.F("encrypted", true),
 				ubus.F("cipher", "chacha20-poly1305"), ubus.F("tunnel_id", "01bd061b"), ubus.F("device", "htip-dave"),
+				ubus.F("protocol_reason", "dave can't use wireguard (no kmod-wireguard)"),
+			},
+			ubus.Table{
+				ubus.F("peer", "eve"), ubus.F("domain", "eve.example.org"), ubus.F("state", "proving"), ubus.F("role", "server"), ubus.F("protocol", "pptp"), ubus.F("encrypted", false),
+				ubus.F("tunnel_id", "01bd061c"), ubus.F("device", "htip-eve"),
 			},
 		}),
 	}
@@ -65,6 +70,10 @@ carol (carol.example.org): idle
 
 dave (dave.example.org): proving
   tunnel         l2tp-esp (chacha20-poly1305) (server), encrypted, ID 01bd061b, device htip-dave
+  because        dave can't use wireguard (no kmod-wireguard)
+
+eve (eve.example.org): proving
+  tunnel         pptp (server), NOT safe: its encryption is broken, ID 01bd061c, device htip-eve
 `
 	if got := statusText(in, time.Unix(1065, 0)); got != want {
 		t.Errorf("got\n%s", got)
