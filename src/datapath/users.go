@@ -136,16 +136,10 @@ func (u *wgUsers) decode(msg []byte) {
 			n++
 		}
 		x := &u.list[n-1]
-		if v, _ := rtnl.Pick(p, wgPeerSeen); len(v) >= 8 {
-			if s := binary.NativeEndian.Uint64(v); s != 0 && s < 1<<40 {
-				x.Seen = time.Unix(int64(s), 0)
-			}
+		if s := pick64(p, wgPeerSeen); s != 0 && s < 1<<40 {
+			x.Seen = time.Unix(int64(s), 0)
 		}
-		for kind, at := range map[uint16]*uint64{wgPeerIn: &x.In, wgPeerOut: &x.Out} {
-			if v, _ := rtnl.Pick(p, kind); len(v) == 8 {
-				*at = binary.NativeEndian.Uint64(v)
-			}
-		}
+		x.In, x.Out = x.In+pick64(p, wgPeerIn), x.Out+pick64(p, wgPeerOut)
 		if v, _ := rtnl.Pick(p, wgPeerEndpoint); len(v) >= 8 && binary.NativeEndian.Uint16(v) == unix.AF_INET {
 			x.Endpoint = netip.AddrPortFrom(netip.AddrFrom4([4]byte(v[4:8])), binary.BigEndian.Uint16(v[2:]))
 		}
@@ -157,6 +151,14 @@ func (u *wgUsers) decode(msg []byte) {
 		}
 		return nil
 	})
+}
+
+// pick64 is the first number in an attribute; 0 if there is none.
+func pick64(msg []byte, kind uint16) uint64 {
+	if v, _ := rtnl.Pick(msg, kind); len(v) >= 8 {
+		return binary.NativeEndian.Uint64(v)
+	}
+	return 0
 }
 
 func (*wgNetlink) users(name string) (*wgUsers, error) {
