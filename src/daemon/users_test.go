@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -199,6 +200,9 @@ func TestUsersOnTheBus(t *testing.T) {
 	}
 	if text := string(ubus.AppendJSON(nil, out)); strings.Contains(text, base64.StdEncoding.EncodeToString(d.users.Private[:])) {
 		t.Error("the device's private key is on the bus")
+	}
+	if !slices.Contains(d.home.Occupied, d.users.Network) { // no peer may claim it, and no substitute comes from it
+		t.Errorf("%v is not taken", d.users.Network)
 	}
 	w := d.wantedUsers(map[string]*tunnel{"bob": {}})
 	if w.Port != 17009 || len(w.List) != 1 || len(w.List[0].Homes) != 1 || w.List[0].Homes[0] != "htip-bob" {

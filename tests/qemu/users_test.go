@@ -106,6 +106,10 @@ func TestUsers(t *testing.T) {
 	add := func(args string) string { return alice.Router.MustRun(ctx, "htip user add "+args+" 2>/dev/null") }
 
 	text := add("phone")
+	private := regexp.MustCompile(`PrivateKey = (\S+)`).FindStringSubmatch(text)[1]
+	if out, _ := alice.Router.Run(ctx, "grep -rF '"+private+"' /etc /var /tmp /run"); out.Code != 1 {
+		t.Errorf("the phone's private key is on the router: %+v", out)
+	}
 	began := time.Now()
 	gateway := wgQuick(ctx, t, phone, text)
 	eventually("the home", "ping -c 1 -W 1 "+pc)
