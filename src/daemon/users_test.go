@@ -158,7 +158,8 @@ func FuzzUsersFile(f *testing.F) {
 // TestUsersOnTheBus: what can't be is said in a sentence, and changes nothing.
 func TestUsersOnTheBus(t *testing.T) {
 	d := lonely(t, t.TempDir(), config.Key{1})
-	d.cfg.Main.Domain, d.cfg.Main.L2TPPort, d.cfg.Main.Pool = "alice.example.org", 17010, pools()
+	d.cfg.Main = config.Defaults().Main
+	d.cfg.Main.Domain = "alice.example.org"
 	d.opt.Links = FakeLinks("192.168.1.1/24")
 	d.home.Networks = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}
 	d.path = &datapath.Fake{}
