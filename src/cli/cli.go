@@ -45,6 +45,9 @@ const usage = `usage: htip COMMAND [OPTIONS]
   invite                     print an invite for another home, with a QR code
   invites                    what became of the invites
   accept [INVITE]            take an invite of another home; without it, from standard input
+  user add NAME              let a phone or computer away from home in, by WireGuard
+  user remove NAME           and not any more
+  users                      who may come in, and when each was seen
   key                        this home's public key, for the other home's configuration
   version
 
@@ -58,7 +61,8 @@ options:
   --fingerprint FINGERPRINT  request: what the other home shows
   --expires DURATION         invite: how long it is good (default 24h)
   --cancel NUMBER            invite: make one unusable
-  --qr                       invite: the QR code also when the output is no terminal
+  --home PEER                user add: another home that the user may reach, or all
+  --qr                       invite, user add: the QR code also when the output is no terminal
   --timeout DURATION         how long to wait (default 60s)
   --socket PATH              ubusd's socket (default ` + ubus.DefaultSocket + `)
   --state-dir PATH           where the key is (default /etc/htip)
@@ -187,6 +191,10 @@ func (c *command) commands(name string) (run func(context.Context, bus) error, l
 		return c.invites, 0, 0
 	case "accept":
 		return c.accept, 0, 64
+	case "user":
+		return c.user, 2, 2
+	case "users":
+		return c.users, 0, 0
 	}
 	return nil, 0, 0
 }
@@ -206,6 +214,7 @@ func (c *command) parse(args []string) error {
 	f.StringVar(&c.fingerprint, "fingerprint", "", "")
 	f.DurationVar(&c.expires, "expires", 24*time.Hour, "")
 	f.Func("cancel", "", number(&c.cancel))
+	f.Func("home", "", func(s string) error { c.homes = append(c.homes, s); return nil })
 	f.BoolVar(&c.qr, "qr", false, "")
 	f.StringVar(&c.stateDir, "state-dir", "/etc/htip", "")
 	for {

@@ -17,6 +17,7 @@ import (
 type trustFlags struct {
 	name        string
 	access      []string
+	homes       []string
 	encryption  string
 	fingerprint string
 	port        int

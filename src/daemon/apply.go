@@ -35,7 +35,7 @@ func (d *Daemon) wish() wish {
 		w.ids[device(name)] = t.Entry.TunnelID
 		w.peers[device(name)] = name
 	}
-	w.wanted.Known, w.wanted.Door = d.gw.Known(), d.door()
+	w.wanted.Known, w.wanted.Door, w.wanted.Users = d.gw.Known(), d.door(), d.wantedUsers(d.tunnels)
 	return w
 }
 
@@ -74,6 +74,10 @@ func (d *Daemon) applied(w wish, report datapath.Report, err error) {
 	if err != nil {
 		d.log.Error("data path", "err", err)
 		again = true
+	}
+	if d.usersErr = report.Errors[datapath.UsersDevice]; d.usersErr != nil {
+		d.log.Error("users can't come in", "err", d.usersErr)
+		again = again || !datapath.IsPermanent(d.usersErr)
 	}
 	for dev, id := range w.ids {
 		name := w.peers[dev]

@@ -34,7 +34,7 @@ func (d *Daemon) object() *ubus.Object {
 		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
 		{Name: "hosts", Args: peer, Handler: d.busHosts},
 		{Name: "access", Args: append(slices.Clip(peer), ubus.Arg{Name: "access", Type: ubus.TypeArray}), Handler: d.inLoop(d.busAccess)},
-	}, d.trustMethods()...)}
+	}, append(d.trustMethods(), d.userMethods()...)...)}
 }
 
 // inLoop serves a call where the state is.
@@ -292,6 +292,9 @@ func (d *Daemon) statusTable() ubus.Table {
 		problems = append(append(problems, lacks...), lookedOnce)
 	}
 	problems = append(problems, d.weak()...)
+	if d.usersErr != nil {
+		problems = append(problems, "users can't come in: "+plain(d.usersErr))
+	}
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
 		tunnels = append(tunnels, d.tunnelTable(s))

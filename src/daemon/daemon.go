@@ -62,6 +62,8 @@ type Daemon struct {
 	started  time.Time
 	ended    map[string]config.Key // homes whose tunnel a user at either end has ended: names don't bring it up
 	rates    map[string]*rates
+	users    users
+	usersErr error                      // why they can't come in
 	crowd    *time.Timer                // set while strangers crowd the port, until they are gone
 	unsaved  *time.Timer                // until what peers have changed is written
 	asked    map[string]bool            // peers that a user wants connected, until they are
@@ -285,7 +287,8 @@ func (d *Daemon) begin() error {
 	for _, text := range d.lacks() {
 		d.log.Warn("not everything is possible on this router", "why", text)
 	}
-	ls, err := d.opt.Links()
+	d.loadUsers()
+	ls, err := d.links()
 	if err != nil {
 		return err
 	}
@@ -310,6 +313,9 @@ func (d *Daemon) begin() error {
 	d.loadStrangers()
 	d.setPeers()
 	d.adopt(ctx)
+	if len(d.users.List) > 0 {
+		d.kick()
+	}
 	return nil
 }
 
@@ -382,7 +388,7 @@ func (d *Daemon) elsewhere() []netip.Addr {
 
 // homeChanged looks at our own addresses again.
 func (d *Daemon) homeChanged() {
-	ls, err := d.opt.Links()
+	ls, err := d.links()
 	if err != nil {
 		d.log.Error("our addresses can't be read", "err", err)
 		return

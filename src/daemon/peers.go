@@ -197,6 +197,7 @@ func (d *Daemon) adopt(ctx context.Context) {
 	if len(w.Tunnels) == 0 {
 		return
 	}
+	w.Users = d.wantedUsers(left)
 	report, err := d.path.Apply(ctx, w)
 	if err != nil {
 		d.log.Error("tunnels of a former process can't be taken over", "err", err)

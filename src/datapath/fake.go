@@ -32,6 +32,9 @@ type Fake struct {
 
 var _ Datapath = (*Fake)(nil)
 
+// UserStatus knows of nobody.
+func (f *Fake) UserStatus() ([]UserStatus, error) { return nil, nil }
+
 // Apply records what is wanted. Like the real one it refuses bad tunnels one
 // by one and reports a change only if there is one.
 func (f *Fake) Apply(ctx context.Context, w Wanted) (Report, error) {

@@ -24,7 +24,7 @@ func (m *Manager) settle(r *Report) error {
 	for _, t := range m.wanted.Tunnels {
 		if l, ok := findLink(links, t.Device); ok && ready(l, t) {
 			up[t.Device] = true
-			m.settings(t, r)
+			m.settings(t.Device, r)
 		}
 	}
 	have, err := m.o.kernel.routes()
@@ -79,10 +79,10 @@ func findLink(links []link, name string) (link, bool) {
 //
 // disable_ipv6: a tunnel carries IPv4. Otherwise the peer could reach this
 // router's services by link-local addresses, past all rules of ours.
-func (m *Manager) settings(t Tunnel, r *Report) {
+func (m *Manager) settings(device string, r *Report) {
 	for _, s := range []struct{ file, value string }{
-		{"ipv4/conf/" + t.Device + "/rp_filter", "2"},
-		{"ipv6/conf/" + t.Device + "/disable_ipv6", "1"},
+		{"ipv4/conf/" + device + "/rp_filter", "2"},
+		{"ipv6/conf/" + device + "/disable_ipv6", "1"},
 	} {
 		path := filepath.Join(m.o.Proc, "sys/net", s.file)
 		have, err := os.ReadFile(path)

@@ -27,6 +27,8 @@ type Datapath interface {
 	Refusals(context.Context) (map[string]Refused, error)
 	// Status looks at one tunnel; os.ErrNotExist if there is none.
 	Status(device string) (Status, error)
+	// UserStatus looks at the persons away from home.
+	UserStatus() ([]UserStatus, error)
 	// CleanUp removes everything that was ever ours.
 	CleanUp(context.Context) error
 	// Capabilities says which tunnel protocols are possible here.
@@ -63,6 +65,7 @@ type Options struct {
 	// Seams for tests.
 	run     runner
 	kernel  kernel
+	users   usersKernel
 	drivers map[string]driver
 }
 
@@ -112,6 +115,7 @@ func New(o Options) *Manager {
 	m := &Manager{o: o, log: o.Log, drivers: o.drivers}
 	if m.drivers == nil {
 		wg := &wgNetlink{}
+		m.o.users = wg
 		l2tpIn := func(runDir string) *l2tp {
 			return &l2tp{
 				runDir:  runDir,
@@ -172,6 +176,9 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := m.fewerUsers(&good.Users, &r); err != nil {
+		return r, err
+	}
 	if err := m.applyRules(ctx, good, &r); err != nil {
 		return r, err
 	}
@@ -181,6 +188,9 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 		}
 	}
 	m.start(ctx, missing, &r)
+	if err := m.moreUsers(&good.Users, &r); err != nil {
+		r.fail(UsersDevice, &Error{Device: UsersDevice, Err: err})
+	}
 	if err := m.settle(&r); err != nil {
 		return r, err
 	}
@@ -282,7 +292,7 @@ func (m *Manager) CleanUp(ctx context.Context) error {
 	m.wanted, m.applied = Wanted{}, true
 	var r Report
 	_, _, err := m.endOthers(ctx, Wanted{}, &r)
-	err = errors.Join(err, m.applyRules(ctx, Wanted{}, &r), m.settle(&r))
+	err = errors.Join(err, m.fewerUsers(&Users{}, &r), m.applyRules(ctx, Wanted{}, &r), m.settle(&r))
 	m.tidy(&r)
 	for _, c := range r.Changes {
 		m.log.Info("cleaned up", "what", c)

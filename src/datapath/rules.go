@@ -64,6 +64,7 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //     of our hosts with such a port elsewhere would count, too; here what is dropped is not kept there.
 //   - mangle FORWARD twice more, for tunnels with limited Access only: see accessRules. Here the host has its real address
 //     in both directions: after nat PREROUTING, before nat POSTROUTING.
+//   - for persons away from home see usersRules. Of this router they reach the resolver.
 //   - mangle OUTPUT: a session with a service of this router ends with the access to it, and must not come back from our
 //     side when flows are forgotten, not even where the peer may reach every host by then.
 //
@@ -81,11 +82,12 @@ func chainsFor(w Wanted) []chain {
 	access := chain{table: "mangle", hook: "FORWARD", what: "ACCESS-", match: "-i " + anyDevice}
 	answers := chain{table: "mangle", hook: "FORWARD", what: "ANSWER-", match: "-o " + anyDevice}
 	output := chain{table: "mangle", hook: "OUTPUT", match: "-o " + anyDevice}
+	users := chain{table: "mangle", hook: "FORWARD", what: "USERS-", match: "-o " + UsersDevice}
 	clamp := chain{table: "mangle", hook: "FORWARD", match: synMatch}
 	in := chain{table: "nat", hook: "PREROUTING", match: "-i " + anyDevice}
 	out := chain{table: "nat", hook: "POSTROUTING", match: "-o " + anyDevice}
 
-	var services, refuse []string         // of this router
+	var services, refuse, nat []string    // of this router
 	low, high := uint16(65535), uint16(0) // ports of our VPN programs
 	for _, t := range tunnels {
 		forward, router, leaving := accessRules(&t)
@@ -131,7 +133,14 @@ func chainsFor(w Wanted) []chain {
 		}
 		door.rules = append(door.rules, doorLimit+" -j RETURN", "-j DROP")
 	}
-	if len(tunnels) > 0 {
+	var from []string
+	from, users.rules, nat = usersRules(&w.Users, tunnels)
+	guard.rules = append(guard.rules, from...)
+	out.rules = append(out.rules, nat...)
+	if len(w.Users.List) > 0 {
+		services = append(services, fmt.Sprintf("-i %s -p udp -m udp --dport 53 -j RETURN", UsersDevice), fmt.Sprintf("-i %s -p tcp -m tcp --dport 53 -j RETURN", UsersDevice))
+	}
+	if len(tunnels) > 0 || len(w.Users.List) > 0 {
 		input.rules = []string{
 			ofOurs,
 			ofErrors,
@@ -149,7 +158,7 @@ func chainsFor(w Wanted) []chain {
 	}
 
 	var chains []chain
-	for _, c := range []chain{guard, knock, pptpKnock(tunnels), input, door, output, access, answers, clamp, in, out} {
+	for _, c := range []chain{guard, knock, pptpKnock(tunnels), input, door, output, access, answers, users, clamp, in, out} {
 		if len(c.rules) > 0 {
 			chains = append(chains, c)
 		}

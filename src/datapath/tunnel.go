@@ -117,6 +117,7 @@ type Wanted struct {
 	// packets for a home that is away never leave through the WAN.
 	Known []netip.Prefix
 	Door  Door
+	Users Users
 }
 
 // validDevice tells whether name may be a device, a directory and a word in a
@@ -250,6 +251,11 @@ func (t Tunnel) check() error {
 func (w Wanted) check() (Wanted, map[string]error) {
 	errs := map[string]error{}
 	good := Wanted{Door: w.Door}
+	if err := w.Users.check(); err != nil {
+		errs[UsersDevice] = err
+	} else {
+		good.Users = w.Users
+	}
 	for _, t := range w.Tunnels {
 		err := t.check()
 		for _, o := range good.Tunnels {

@@ -104,7 +104,8 @@ func (k *wgKey) pick(msg []byte, kind uint16) {
 	copy(k[:], v)
 }
 
-func (*wgNetlink) device(name string) (*wgDevice, error) {
+// wgAsk asks for a device; fs.ErrNotExist if there is none.
+func wgAsk(name string) ([][]byte, error) {
 	family, err := wgFamily()
 	var answers [][]byte
 	if err == nil {
@@ -116,6 +117,14 @@ func (*wgNetlink) device(name string) (*wgDevice, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for WireGuard device %s: %w", name, err)
 	}
+	return answers, nil
+}
+
+func (*wgNetlink) device(name string) (*wgDevice, error) {
+	answers, err := wgAsk(name)
+	if err != nil {
+		return nil, err
+	}
 	d := &wgDevice{}
 	for _, m := range answers { // a device with very many addresses, not one of ours, takes several
 		d.decode(m[4:])
@@ -123,10 +132,12 @@ func (*wgNetlink) device(name string) (*wgDevice, error) {
 	return d, nil
 }
 
-func (*wgNetlink) configure(name string, d *wgDevice) error {
+func (*wgNetlink) configure(name string, d *wgDevice) error { return wgSet(name, d.encode(name)) }
+
+func wgSet(name string, msg []byte) error {
 	family, err := wgFamily()
 	if err == nil {
-		_, err = rtnl.Ask(unix.NETLINK_GENERIC, family, unix.NLM_F_ACK, d.encode(name))
+		_, err = rtnl.Ask(unix.NETLINK_GENERIC, family, unix.NLM_F_ACK, msg)
 	}
 	if err != nil {
 		return fmt.Errorf("configure WireGuard device %s: %w", name, err)
@@ -193,7 +204,7 @@ func (*wgNetlink) create(name string, mtu int) error {
 func (*wgNetlink) address(name string, local, peer netip.Addr) error {
 	link, err := rtnl.Index(name)
 	if err == nil {
-		err = rtnl.AddAddr(link, local, peer)
+		err = rtnl.AddAddr(link, netip.PrefixFrom(local, 32), peer)
 	}
 	if err != nil {
 		return fmt.Errorf("give addresses to %s: %w", name, err)

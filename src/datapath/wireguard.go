@@ -60,7 +60,7 @@ func (w *wireguard) held() ([]string, error) {
 	links, err := w.kernel.links()
 	var devices []string
 	for i := range links {
-		if l := &links[i]; l.Kind == wgKind && validDevice(l.Name) {
+		if l := &links[i]; l.Kind == wgKind && validDevice(l.Name) && l.Name != UsersDevice {
 			devices = append(devices, l.Name)
 		}
 	}

@@ -131,10 +131,10 @@ func pickAddr(m []byte, kind uint16) netip.Addr {
 }
 
 // AddAddr gives a device an address whose other end is peer.
-func AddAddr(link int, local, peer netip.Addr) error {
-	m := []byte{unix.AF_INET, 32, 0, 0}
+func AddAddr(link int, local netip.Prefix, peer netip.Addr) error {
+	m := []byte{unix.AF_INET, byte(local.Bits()), 0, 0}
 	m = binary.NativeEndian.AppendUint32(m, uint32(link))
-	m = Put(m, unix.IFA_LOCAL, local.AsSlice()...)
+	m = Put(m, unix.IFA_LOCAL, local.Addr().AsSlice()...)
 	return Change(unix.RTM_NEWADDR, 0, Put(m, unix.IFA_ADDRESS, peer.AsSlice()...))
 }
 

@@ -1,0 +1,223 @@
+package daemon
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"htip/src/config"
+	"htip/src/control"
+	"htip/src/datapath"
+	"htip/src/ubus"
+)
+
+func pools() []netip.Prefix { return config.Defaults().Main.Pool }
+
+// TestUsersNetwork: whatever is taken, the users' network overlaps none of it;
+// when there is room, it is found.
+func TestUsersNetwork(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var avoid []netip.Prefix
+		for range rapid.IntRange(0, 8).Draw(t, "taken") {
+			a := netip.AddrFrom4([4]byte{10, rapid.Byte().Draw(t, "b"), rapid.Byte().Draw(t, "c"), 0})
+			avoid = append(avoid, netip.PrefixFrom(a, rapid.IntRange(9, 28).Draw(t, "bits")).Masked())
+		}
+		n, ok := usersNetwork(pools(), avoid, rapid.Uint64().Draw(t, "seed"))
+		if !ok || overlaps(n, avoid) || n.Bits() != userBits || n != n.Masked() || !n.Addr().IsPrivate() {
+			t.Fatalf("%v among %v", n, avoid)
+		}
+	})
+	full := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12")}
+	if n, ok := usersNetwork(pools(), full, 5); !ok || !netip.MustParsePrefix("192.168.0.0/16").Overlaps(n) {
+		t.Error(n, ok)
+	}
+	for _, p := range []string{"192.168.3.0/24", "203.0.113.0/24", "10.1.2.0/25"} { // taken, public, too small
+		pool := []netip.Prefix{netip.MustParsePrefix(p)}
+		if n, ok := usersNetwork(pool, []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16")}, 7); ok {
+			t.Errorf("%v in %s", n, p)
+		}
+	}
+}
+
+func TestUsersAdd(t *testing.T) {
+	var u users
+	add := func(name string, key byte, homes ...string) (*user, error) {
+		return u.add(user{Name: name, Key: [32]byte{key}, Homes: homes}, pools(), nil, 99)
+	}
+	a, err := add("phone", 1)
+	if err != nil || a.Address != u.gateway().Next() || u.Private == [32]byte{} {
+		t.Fatal(a, err)
+	}
+	if b, err := add("phone", 1, "bob"); err != nil || b.Address != a.Address || len(u.List) != 1 || b.Homes[0] != "bob" {
+		t.Error("the same once more", b, err)
+	}
+	if _, err := add("phone", 2); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Error(err)
+	}
+	if _, err := add("tablet", 1); err == nil || !strings.Contains(err.Error(), "phone's") {
+		t.Error(err)
+	}
+	private, network := u.Private, u.Network
+	for i := range maxUsers - 1 {
+		if _, err := add(fmt.Sprint("u", i), byte(10+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := add("more", 200); err == nil || !strings.Contains(err.Error(), "32 users") {
+		t.Error(err)
+	}
+	seen := map[netip.Addr]bool{}
+	for _, x := range u.List {
+		if seen[x.Address] || !u.Network.Contains(x.Address) || x.Address == u.gateway() {
+			t.Errorf("%+v", x)
+		}
+		seen[x.Address] = true
+	}
+	// After the last has gone, the next finds things as they were, unless their
+	// network is somebody else's by then.
+	u.List = nil
+	if _, err := add("phone", 3); err != nil || u.Network != network || u.Private != private {
+		t.Error(err, u.Network)
+	}
+	u.List = nil
+	if _, err := u.add(user{Name: "phone", Key: [32]byte{3}}, pools(), []netip.Prefix{network}, 99); err != nil || u.Network == network || u.Private != private {
+		t.Error(err, u.Network)
+	}
+	if _, err := (&users{}).add(user{Name: "x"}, nil, nil, 0); err == nil || !strings.Contains(err.Error(), "pool") {
+		t.Error(err)
+	}
+}
+
+// TestUsersFile: what is written is read; what is damaged lets nobody in.
+func TestUsersFile(t *testing.T) {
+	u := users{}
+	u.add(user{Name: "phone", Key: [32]byte{1}, Homes: []string{"bob"}}, pools(), nil, 1)
+	u.add(user{Name: "tablet", Key: [32]byte{2}}, pools(), nil, 1)
+	good := string(ubus.AppendJSON(nil, encodeUsers(&u)))
+	read := func(s string) (users, error) {
+		table, err := ubus.ParseJSON([]byte(s))
+		if err != nil {
+			return users{}, err
+		}
+		return decodeUsers(table)
+	}
+	got, err := read(good)
+	if err != nil || got.Network != u.Network || got.Private != u.Private || len(got.List) != 2 || got.List[0].Homes[0] != "bob" || got.List[1].Address != u.List[1].Address {
+		t.Errorf("%v, %+v", err, got)
+	}
+	if got, err := decodeUsers(nil); err != nil || len(got.List) != 0 {
+		t.Error(got, err)
+	}
+	network, first, second := u.Network.String(), u.List[0].Address.String(), u.List[1].Address.String()
+	for what, x := range map[string]struct {
+		old, new string
+		left     int
+	}{
+		"a public network":   {network, "8.8.8.0/24", 0},
+		"a large network":    {network, "10.0.0.0/8", 0},
+		"no network":         {network, "x", 0},
+		"one address twice":  {second, first, 1},
+		"the router's":       {second, u.gateway().String(), 1},
+		"outside":            {second, "192.168.1.7", 1},
+		"a name of commands": {"tablet", "a; reboot", 1},
+		"the same name":      {"tablet", "phone", 1},
+		"no key":             {base64.StdEncoding.EncodeToString(u.List[1].Key[:]), "AAAA", 1},
+		"no private key":     {base64.StdEncoding.EncodeToString(u.Private[:]), "AAAA", 0},
+	} {
+		if got, err := read(strings.ReplaceAll(good, x.old, x.new)); err == nil || len(got.List) != x.left {
+			t.Errorf("%s: %v, %+v", what, err, got)
+		}
+	}
+}
+
+func FuzzUsersFile(f *testing.F) {
+	u := users{}
+	u.add(user{Name: "phone", Key: [32]byte{1}, Homes: []string{"bob"}}, pools(), nil, 1)
+	f.Add(ubus.AppendJSON(nil, encodeUsers(&u)))
+	f.Add([]byte(`{"private":7,"users":[{}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		table, err := ubus.ParseJSON(b)
+		if err != nil {
+			return
+		}
+		u, _ := decodeUsers(table)
+		d := &Daemon{users: u}
+		w := datapath.Wanted{Users: d.wantedUsers(nil)}
+		if len(u.List) > maxUsers || len(w.Users.List) > 0 && (!u.Network.Addr().IsPrivate() || u.Network.Bits() != userBits) {
+			t.Errorf("%+v", u)
+		}
+	})
+}
+
+// TestUsersOnTheBus: what can't be is said in a sentence, and changes nothing.
+func TestUsersOnTheBus(t *testing.T) {
+	d := lonely(t, t.TempDir(), config.Key{1})
+	d.cfg.Main = config.Defaults().Main
+	d.cfg.Main.Domain = "alice.example.org"
+	d.opt.Links = FakeLinks("192.168.1.1/24")
+	d.home.Networks = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}
+	d.path = &datapath.Fake{}
+	var err error
+	if d.id, _, err = control.LoadIdentity(filepath.Join(d.opt.StateDir, "key")); err != nil {
+		t.Fatal(err)
+	}
+	key := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))
+	call := func(args ubus.Table) ubus.Table {
+		t.Helper()
+		out, err := d.busUserAdd(&ubus.Request{Args: args})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	says := func(args ubus.Table, want string) {
+		t.Helper()
+		if e, _ := call(args).GetString("error"); !strings.Contains(e, want) || len(d.users.List) != 0 {
+			t.Errorf("%v: %q, %d users", args, e, len(d.users.List))
+		}
+	}
+	says(ubus.T("name", "phone", "key", key), "kmod-wireguard")
+	d.caps = []datapath.Capability{{Protocol: datapath.ProtocolWireGuard}}
+	says(nil, "a user's name")
+	says(ubus.T("name", "my phone", "key", key), "a user's name")
+	says(ubus.T("name", "phone", "key", "hello"), "WireGuard public key")
+	says(ubus.T("name", "phone", "key", base64.StdEncoding.EncodeToString(make([]byte, 32))), "WireGuard public key")
+	says(ubus.T("name", "phone", "key", key, "homes", ubus.Array{"dave"}), `no peer "dave"`)
+	d.cfg.Main.Domain = ""
+	says(ubus.T("name", "phone", "key", key), "option domain")
+	d.cfg.Main.Domain = "alice.example.org"
+
+	out := call(ubus.T("name", "Phone", "key", key, "homes", ubus.Array{"bob", "all"}))
+	v, _ := out.Get("reach")
+	reach, _ := v.([]string)
+	if host, _ := out.GetString("host"); host != "alice.example.org" || len(reach) != 2+len(pools()) || reach[0] != "192.168.1.0/24" {
+		t.Errorf("%v", out)
+	}
+	if text := string(ubus.AppendJSON(nil, out)); strings.Contains(text, base64.StdEncoding.EncodeToString(d.users.Private[:])) {
+		t.Error("the device's private key is on the bus")
+	}
+	if !slices.Contains(d.home.Occupied, d.users.Network) { // no peer may claim it, and no substitute comes from it
+		t.Errorf("%v is not taken", d.users.Network)
+	}
+	w := d.wantedUsers(map[string]*tunnel{"bob": {}})
+	if w.Port != 17009 || len(w.List) != 1 || len(w.List[0].Homes) != 1 || w.List[0].Homes[0] != "htip-bob" {
+		t.Errorf("%+v", w)
+	}
+	if out, err := d.busUserRemove(&ubus.Request{Args: ubus.T("name", "nobody")}); err != nil || len(out) != 1 || out[0].Name != "error" {
+		t.Error(out, err)
+	}
+	again := &Daemon{opt: d.opt, log: d.log}
+	again.loadUsers()
+	if len(again.users.List) != 1 || again.users.Network != d.users.Network {
+		t.Errorf("after a restart: %+v", again.users)
+	}
+	if _, err := d.busUserRemove(&ubus.Request{Args: ubus.T("name", "phone")}); err != nil || len(d.users.List) != 0 {
+		t.Error(err, d.users.List)
+	}
+}
