@@ -105,8 +105,7 @@ func (d *Daemon) busConnect(r *ubus.Request) (ubus.Table, error) {
 	} else {
 		d.asked[p.Name] = true
 	}
-	name = p.Name
-	d.withCapabilities(p, func() { d.handle(name, htip.Connect{}) })
+	d.handle(p.Name, htip.Connect{})
 	return ubus.Table{ubus.F("peer", p.Name), ubus.F("state", d.stateOf(p.Name).State.String())}, nil
 }
 

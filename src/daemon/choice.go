@@ -60,7 +60,7 @@ func (d *Daemon) weak() []string {
 		}
 	}
 	if with == "" {
-		return []string{"list protocol names pptp, but it is used with no home, because its encryption is broken: option encryption 'off' in a peer's section would be needed"}
+		return []string{"pptp is listed, but used with no home without option encryption 'off' in its section: its encryption is broken"}
 	}
 	return []string{"pptp may be used with " + with + ". Its encryption is broken: whoever records what goes through such a tunnel can read it. Use it only when nothing else works; otherwise take pptp out of list protocol"}
 }
@@ -72,21 +72,4 @@ func (d *Daemon) warnWeak() {
 		d.log.Warn("not safe", "why", text)
 	}
 	d.warned = text
-}
-
-// withCapabilities goes on with a tunnel that a person wants. If this router could
-// do nothing for it, it looks again first: something may have been installed.
-func (d *Daemon) withCapabilities(p *config.Peer, then func()) {
-	if slices.ContainsFunc(d.allowed(*p), func(x htip.Protocol) bool { return slices.Contains(d.protocols(), x) }) {
-		then()
-		return
-	}
-	d.tasks.Go(func() {
-		caps := d.path.Capabilities(d.ctx)
-		d.post(func() {
-			d.caps = caps
-			d.gw.SetProtocols(d.protocols(), d.impossible())
-			then()
-		})
-	})
 }

@@ -22,10 +22,10 @@ func TestPPTPOnlyWhenListed(t *testing.T) {
 	}{
 		{"by default", nil, nil, config.EncryptionRequired, "[wireguard l2tp-esp]", ""},
 		{"no encryption", nil, nil, config.EncryptionOff, "[wireguard l2tp-esp l2tp]", ""},
-		{"listed, but encryption required", nil, []string{"pptp"}, config.EncryptionRequired, "[]", "used with no home"},
+		{"listed, but encryption required", nil, []string{"pptp"}, config.EncryptionRequired, "[]", "but used with no home"},
 		{"listed for this peer", nil, []string{"pptp"}, config.EncryptionOff, "[pptp]", "may be used with bob."},
 		{"listed for all", []string{"wireguard", "pptp"}, nil, config.EncryptionOff, "[wireguard pptp]", "may be used with bob."},
-		{"listed for all, others for this peer", []string{"pptp"}, []string{"l2tp"}, config.EncryptionOff, "[l2tp]", "used with no home"},
+		{"listed for all, others for this peer", []string{"pptp"}, []string{"l2tp"}, config.EncryptionOff, "[l2tp]", "but used with no home"},
 	} {
 		d := &Daemon{caps: everything}
 		d.cfg = config.Defaults()

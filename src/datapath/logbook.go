@@ -61,7 +61,6 @@ var sayings = []saying{
 
 	{"Could not open control connection", phaseEnded, "the other gateway does not answer on its PPTP port, TCP 1723 (is a firewall in the way?)", true},
 	{"Couldn't load plugin pptp", phaseEnded, "pppd has no PPTP plugin (install ppp-mod-pptp)", true},
-	{"MPPE required, but kernel has no support", phaseEnded, "this kernel has no MPPE (install kmod-mppe)", true},
 	{"MPPE required", phaseEnded, "the two gateways did not agree on PPTP's encryption", true},
 	{"failed CHAP authentication", phaseEnded, "the other gateway does not know the tunnel's secret", true},
 	{"CHAP authentication failed", phaseEnded, "the other gateway refused our tunnel secret", true},
