@@ -119,7 +119,7 @@ func TestBadInput(t *testing.T) {
 	})
 	t.Run("junk on ubus", func(t *testing.T) {
 		before := b.Router.MustRun(ctx, "pidof htipd; grep -c 'changed' /var/log/htipd.log")
-		said := b.Router.MustRun(ctx, "ubusjunk -n 300 call htip")
+		said := b.Router.MustRun(ctx, "ubusjunk -n 150 call htip")
 		t.Log(said)
 		for _, w := range []string{"ok:", "invalid argument:", "method not found:"} { // it was heard, and answered
 			if !strings.Contains(said, w) {

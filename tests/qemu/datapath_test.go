@@ -246,7 +246,7 @@ func TestDatapath(t *testing.T) {
 			possible[c.Protocol] = c.Possible() && len(c.Warnings) == 0
 		}
 		if !maps.Equal(possible, map[string]bool{
-			datapath.ProtocolL2TP: true, datapath.ProtocolL2TPESP: true, datapath.ProtocolWireGuard: true,
+			datapath.ProtocolL2TP: true, datapath.ProtocolL2TPESP: true, datapath.ProtocolPPTP: true, datapath.ProtocolWireGuard: true,
 		}) {
 			t.Errorf("%+v", c)
 		}
@@ -456,7 +456,7 @@ func TestDatapath(t *testing.T) {
 			possible[c.Protocol] = c.Possible()
 		}
 		if !maps.Equal(possible, map[string]bool{
-			datapath.ProtocolL2TP: false, datapath.ProtocolL2TPESP: false, datapath.ProtocolWireGuard: true,
+			datapath.ProtocolL2TP: false, datapath.ProtocolL2TPESP: false, datapath.ProtocolPPTP: true, datapath.ProtocolWireGuard: true,
 		}) {
 			t.Errorf("%+v", c)
 		}
