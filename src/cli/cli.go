@@ -305,7 +305,7 @@ func (c *command) peerArg() ubus.Table {
 	if len(c.args) == 0 {
 		return nil
 	}
-	return ubus.Table{ubus.F("peer", c.args[0])}
+	return ubus.T("peer", c.args[0])
 }
 
 func (c *command) printJSON(t ubus.Table) error {
@@ -323,7 +323,7 @@ func (c *command) key() error {
 	}
 	key, fp := control.EncodeKey(id.Public()), control.Fingerprint(id.Public())
 	if c.json {
-		return c.printJSON(ubus.Table{ubus.F("key", key), ubus.F("fingerprint", fp)})
+		return c.printJSON(ubus.T("key", key, "fingerprint", fp))
 	}
 	fmt.Fprintf(c.out, "%s\nfingerprint %s\n", key, fp)
 	return nil

@@ -127,7 +127,7 @@ func (c *command) connected(ctx context.Context, b bus, t ubus.Table) error {
 	host := ""
 	try, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if h, err := b.Call(try, daemon.ObjectName, "hosts", ubus.Table{ubus.F("peer", peer)}); err == nil {
+	if h, err := b.Call(try, daemon.ObjectName, "hosts", ubus.T("peer", peer)); err == nil {
 		list, _ := h.GetArray("hosts")
 		for _, x := range list {
 			if row, ok := x.(ubus.Table); ok && host == "" {

@@ -96,7 +96,7 @@ func (d *Daemon) busConnect(r *ubus.Request) (ubus.Table, error) {
 		return nil, ubus.ErrNotFound
 	}
 	if err := d.canConnect(p); err != nil {
-		return ubus.Table{ubus.F("peer", p.Name), ubus.F("error", err.Error())}, nil
+		return ubus.T("peer", p.Name, "error", err.Error()), nil
 	}
 	d.begun(p.Name)
 	if d.stateOf(p.Name).State == htip.Up {
@@ -106,7 +106,7 @@ func (d *Daemon) busConnect(r *ubus.Request) (ubus.Table, error) {
 		d.asked[p.Name] = true
 	}
 	d.handle(p.Name, htip.Connect{})
-	return ubus.Table{ubus.F("peer", p.Name), ubus.F("state", d.stateOf(p.Name).State.String())}, nil
+	return ubus.T("peer", p.Name, "state", d.stateOf(p.Name).State.String()), nil
 }
 
 // canConnect says in words why there is no point in trying.
@@ -135,7 +135,7 @@ func (d *Daemon) busDisconnect(r *ubus.Request) (ubus.Table, error) {
 	d.remember(p.Name, func(st *homeState) { st.Wanted, st.Ended = false, true })
 	d.forget(p.Name)
 	d.handle(p.Name, htip.Disconnect{Reason: htip.ReasonUser})
-	return ubus.Table{ubus.F("peer", p.Name), ubus.F("was", was.String())}, nil
+	return ubus.T("peer", p.Name, "was", was.String()), nil
 }
 
 // connectWait brings a tunnel up for a name that was asked, and waits for it.
@@ -195,10 +195,10 @@ func (d *Daemon) notify(peer string, p Progress) {
 }
 
 func (d *Daemon) progressTable(peer string, p Progress) ubus.Table {
-	t := ubus.Table{
-		ubus.F("peer", peer), ubus.F("step", p.Step), ubus.F("took_ms", p.Took.Milliseconds()),
-		ubus.F("done", p.ended() && p.Retry == 0), ubus.F("up", p.Step == htip.StepUp.String()),
-	}
+	t := ubus.T(
+		"peer", peer, "step", p.Step, "took_ms", p.Took.Milliseconds(),
+		"done", p.ended() && p.Retry == 0, "up", p.Step == htip.StepUp.String(),
+	)
 	if p.Reason != 0 || p.Text != "" {
 		t = append(t, ubus.F("text", sentence(p.Reason, p.Text)))
 	}
@@ -258,25 +258,25 @@ func (d *Daemon) busHosts(ctx context.Context, r *ubus.Request) (ubus.Table, err
 	for _, peer := range up {
 		list, err := d.names.Hosts(ctx, peer)
 		if err != nil {
-			errs = append(errs, ubus.Table{ubus.F("peer", peer), ubus.F("error", err.Error())})
+			errs = append(errs, ubus.T("peer", peer, "error", err.Error()))
 			continue
 		}
 		for _, h := range list {
-			hosts = append(hosts, ubus.Table{
-				ubus.F("peer", peer), ubus.F("name", h.Host), ubus.F("fqdn", h.Name), ubus.F("address", h.Addr.String()),
-			})
+			hosts = append(hosts, ubus.T(
+				"peer", peer, "name", h.Host, "fqdn", h.Name, "address", h.Addr.String(),
+			))
 		}
 	}
 	for _, peer := range down {
-		errs = append(errs, ubus.Table{ubus.F("peer", peer), ubus.F("error", "not connected")})
+		errs = append(errs, ubus.T("peer", peer, "error", "not connected"))
 	}
-	return ubus.Table{ubus.F("hosts", hosts), ubus.F("errors", errs)}, nil
+	return ubus.T("hosts", hosts, "errors", errs), nil
 }
 
 func (d *Daemon) zone() string { return d.zoneName }
 
 func (d *Daemon) keyTable() ubus.Table {
-	return ubus.Table{ubus.F("key", control.EncodeKey(d.id.Public())), ubus.F("fingerprint", control.Fingerprint(d.id.Public()))}
+	return ubus.T("key", control.EncodeKey(d.id.Public()), "fingerprint", control.Fingerprint(d.id.Public()))
 }
 
 func (d *Daemon) statusTable() ubus.Table {
@@ -302,12 +302,12 @@ func (d *Daemon) statusTable() ubus.Table {
 	if d.home.Gateway.IsValid() {
 		gateway = d.home.Gateway.String()
 	}
-	return ubus.Table{
-		ubus.F("name", d.cfg.Main.Name), ubus.F("domain", d.cfg.Main.Domain), ubus.F("fingerprint", control.Fingerprint(d.id.Public())),
-		ubus.F("version", d.opt.Version), ubus.F("uptime", int64(time.Since(d.started).Seconds())), ubus.F("zone", d.zone()),
-		ubus.F("networks", prefixes(d.home.Networks)), ubus.F("gateway", gateway),
-		ubus.F("names_refused", int64(d.names.Stats().Refused)), ubus.F("problems", problems), ubus.F("tunnels", tunnels),
-	}
+	return ubus.T(
+		"name", d.cfg.Main.Name, "domain", d.cfg.Main.Domain, "fingerprint", control.Fingerprint(d.id.Public()),
+		"version", d.opt.Version, "uptime", int64(time.Since(d.started).Seconds()), "zone", d.zone(),
+		"networks", prefixes(d.home.Networks), "gateway", gateway,
+		"names_refused", int64(d.names.Stats().Refused), "problems", problems, "tunnels", tunnels,
+	)
 }
 
 func prefixes(ps []netip.Prefix) []string {
@@ -321,30 +321,30 @@ func prefixes(ps []netip.Prefix) []string {
 func mappings(ms []htip.Mapping) ubus.Array {
 	out := ubus.Array{}
 	for _, m := range ms {
-		out = append(out, ubus.Table{ubus.F("network", m.Network.String()), ubus.F("substitute", m.Substitute.String())})
+		out = append(out, ubus.T("network", m.Network.String(), "substitute", m.Substitute.String()))
 	}
 	return out
 }
 
 // tunnelTable is a line of the connection table (¶124) for people.
 func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
-	t := ubus.Table{ubus.F("peer", s.Peer), ubus.F("domain", s.Domain), ubus.F("state", s.State.String())}
+	t := ubus.T("peer", s.Peer, "domain", s.Domain, "state", s.State.String())
 	if e := &s.Entry; s.State >= htip.Connecting {
 		t = append(t,
-			ubus.F("role", e.Role.String()), ubus.F("protocol", e.Protocol.String()), ubus.F("encrypted", e.Protocol.Encrypted()), ubus.F("protocol_reason", e.Why),
-			ubus.F("tunnel_id", fmt.Sprintf("%08x", e.TunnelID)), ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)),
-			ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
-		)
+			ubus.T("role", e.Role.String(), "protocol", e.Protocol.String(), "encrypted", e.Protocol.Encrypted(), "protocol_reason", e.Why,
+				"tunnel_id", fmt.Sprintf("%08x", e.TunnelID), "own", mappings(e.Own), "theirs", mappings(e.Theirs),
+				"gateway", e.OwnGateway.String(), "peer_gateway", e.PeerGateway.String(),
+			)...)
 		if e.Cipher != htip.NoCipher {
 			t = append(t, ubus.F("cipher", e.Cipher.String()))
 		}
 	} else if len(s.Before.Theirs) > 0 {
-		t = append(t, ubus.F("own", mappings(s.Before.Own)), ubus.F("theirs", mappings(s.Before.Theirs)))
+		t = append(t, ubus.T("own", mappings(s.Before.Own), "theirs", mappings(s.Before.Theirs))...)
 	}
 	if x := d.tunnels[s.Peer]; x != nil {
-		t = append(t, ubus.F("device", device(s.Peer)), ubus.F("since", x.Since))
+		t = append(t, ubus.T("device", device(s.Peer), "since", x.Since)...)
 		if st := d.stats[device(s.Peer)]; st.State == datapath.Up {
-			t = append(t, ubus.F("kernel", st.Kernel), ubus.F("rx_bytes", int64(st.In)), ubus.F("tx_bytes", int64(st.Out)))
+			t = append(t, ubus.T("kernel", st.Kernel, "rx_bytes", int64(st.In), "tx_bytes", int64(st.Out))...)
 		}
 	}
 	if p := d.peer(s.Peer); p != nil && len(p.Access) > 0 {
@@ -355,7 +355,7 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 	}
 	if s.State < htip.Up {
 		if s.Reason != 0 {
-			t = append(t, ubus.F("reason", s.Reason.String()), ubus.F("error", sentence(s.Reason, s.Text)))
+			t = append(t, ubus.T("reason", s.Reason.String(), "error", sentence(s.Reason, s.Text))...)
 		}
 		if p, ok := d.progress[s.Peer]; ok {
 			t = append(t, ubus.F("step", p.Step))
@@ -373,13 +373,13 @@ func (d *Daemon) peersTable() ubus.Table {
 				names = append(names, x.String())
 			}
 		}
-		out = append(out, ubus.Table{
-			ubus.F("peer", p.Name), ubus.F("domain", p.Domain), ubus.F("port", int64(p.Port)), ubus.F("enabled", p.Enabled), ubus.F("auto", p.Auto || d.wanted(p.Name)),
-			ubus.F("key", control.EncodeKey(p.Key[:])), ubus.F("fingerprint", control.Fingerprint(p.Key[:])),
-			ubus.F("encryption", encryptionWord(p)), ubus.F("protocols", names), ubus.F("state", d.stateOf(p.Name).State.String()),
-		})
+		out = append(out, ubus.T(
+			"peer", p.Name, "domain", p.Domain, "port", int64(p.Port), "enabled", p.Enabled, "auto", p.Auto || d.wanted(p.Name),
+			"key", control.EncodeKey(p.Key[:]), "fingerprint", control.Fingerprint(p.Key[:]),
+			"encryption", encryptionWord(p), "protocols", names, "state", d.stateOf(p.Name).State.String(),
+		))
 	}
-	return ubus.Table{ubus.F("peers", out)}
+	return ubus.T("peers", out)
 }
 
 func encryptionWord(p config.Peer) string {

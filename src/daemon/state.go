@@ -109,9 +109,9 @@ func encodeState(homes map[string]homeState) ubus.Table {
 	var t ubus.Table
 	for _, name := range sorted(homes) {
 		h := homes[name]
-		row := ubus.Table{
-			ubus.F("key", control.EncodeKey(h.Key)), ubus.F("own", mappings(h.Record.Own)), ubus.F("theirs", mappings(h.Record.Theirs)), ubus.F("wanted", h.Wanted), ubus.F("ended", h.Ended),
-		}
+		row := ubus.T(
+			"key", control.EncodeKey(h.Key), "own", mappings(h.Record.Own), "theirs", mappings(h.Record.Theirs), "wanted", h.Wanted, "ended", h.Ended,
+		)
 		if len(h.Invite) > 0 {
 			row = append(row, ubus.F("invite", base64.StdEncoding.EncodeToString(h.Invite)))
 		}
@@ -154,14 +154,14 @@ func encodeTunnels(ts map[string]*tunnel) ubus.Table {
 		e := &x.Entry
 		var esp ubus.Table
 		if e.Protocol == htip.L2TPESP {
-			esp = ubus.Table{ubus.F("cipher", e.Cipher.String()), ubus.F("local", x.Local.String())}
+			esp = ubus.T("cipher", e.Cipher.String(), "local", x.Local.String())
 		}
-		out = append(out, ubus.F(name, ubus.Table{
-			ubus.F("domain", e.Domain), ubus.F("protocol", e.Protocol.String()), ubus.F("why", e.Why), ubus.F("id", int64(e.TunnelID)), ubus.F("role", e.Role.String()),
-			ubus.F("own", mappings(e.Own)), ubus.F("theirs", mappings(e.Theirs)), ubus.F("gateway", e.OwnGateway.String()), ubus.F("peer_gateway", e.PeerGateway.String()),
-			ubus.F("port", int64(e.LocalPort)), ubus.F("peer_port", int64(e.PeerPort)), ubus.F("remote", x.Remote.String()),
-			ubus.F("key", control.EncodeKey(x.Key)), ubus.F("secret", base64.StdEncoding.EncodeToString(x.Secret)), ubus.F("mtu", int64(x.MTU)), ubus.F("since", x.Since),
-		}))
+		out = append(out, ubus.F(name, ubus.T(
+			"domain", e.Domain, "protocol", e.Protocol.String(), "why", e.Why, "id", int64(e.TunnelID), "role", e.Role.String(),
+			"own", mappings(e.Own), "theirs", mappings(e.Theirs), "gateway", e.OwnGateway.String(), "peer_gateway", e.PeerGateway.String(),
+			"port", int64(e.LocalPort), "peer_port", int64(e.PeerPort), "remote", x.Remote.String(),
+			"key", control.EncodeKey(x.Key), "secret", base64.StdEncoding.EncodeToString(x.Secret), "mtu", int64(x.MTU), "since", x.Since,
+		)))
 		row := &out[len(out)-1]
 		row.Value = append(row.Value.(ubus.Table), esp...)
 	}
