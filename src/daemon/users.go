@@ -15,6 +15,7 @@ import (
 
 	"htip/src/config"
 	"htip/src/datapath"
+	"htip/src/htip"
 	"htip/src/ubus"
 )
 
@@ -253,6 +254,9 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 	before := d.users
 	before.List = slices.Clone(before.List)
 	avoid := slices.Concat(d.home.Networks, d.home.Occupied, d.gw.Known())
+	for _, st := range d.state { // by what this home is known elsewhere lies on devices of this router, too
+		avoid = append(avoid, htip.Substitutes(st.Record.Own)...)
+	}
 	added, err := d.users.add(x, d.cfg.Main.Pool, avoid, random())
 	if err == nil {
 		err = d.saveUsers()

@@ -14,6 +14,7 @@ import (
 	"htip/src/config"
 	"htip/src/control"
 	"htip/src/datapath"
+	"htip/src/htip"
 	"htip/src/ubus"
 )
 
@@ -193,11 +194,18 @@ func TestUsersOnTheBus(t *testing.T) {
 	says(ubus.T("name", "phone", "key", key), "option domain")
 	d.cfg.Main.Domain = "alice.example.org"
 
+	whole := func(s string) htip.Mapping { return htip.Mapping{Substitute: netip.MustParsePrefix(s)} }
+	d.state["bob"] = homeState{Record: htip.Record{Own: []htip.Mapping{whole("10.0.0.0/8")}, Theirs: []htip.Mapping{whole("172.16.0.0/12")}}}
+	d.gw.SetPeers([]htip.Peer{{Name: "bob", Key: []byte{1}}}, map[string]htip.Record{"bob": d.state["bob"].Record})
+
 	out := call(ubus.T("name", "Phone", "key", key, "homes", ubus.Array{"bob", "all"}))
 	v, _ := out.Get("reach")
 	reach, _ := v.([]string)
 	if host, _ := out.GetString("host"); host != "alice.example.org" || len(reach) != 2+len(pools()) || reach[0] != "192.168.1.0/24" {
 		t.Errorf("%v", out)
+	}
+	if !netip.MustParsePrefix("192.168.0.0/16").Overlaps(d.users.Network) {
+		t.Errorf("%v is a substitute, at this home or another", d.users.Network)
 	}
 	if text := string(ubus.AppendJSON(nil, out)); strings.Contains(text, base64.StdEncoding.EncodeToString(d.users.Private[:])) {
 		t.Error("the device's private key is on the bus")
