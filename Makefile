@@ -46,7 +46,7 @@ race:
 	go test -race ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd
 
 qemu:
-	go test -tags qemu -count 1 -timeout 30m -skip '$(FIGURES)' ./tests/qemu
+	go test -tags qemu -count 1 -timeout 60m -skip '$(FIGURES)' ./tests/qemu
 
 # Tests that only measure: they fail when something is far too slow.
 bench: setup
