@@ -236,7 +236,7 @@ func (c *command) parse(args []string) error {
 
 func (c *command) want(lo, hi int) error {
 	if len(c.args) < lo {
-		return failf(ExitUsage, "something is missing behind the command: which home is meant; htip help says what")
+		return failf(ExitUsage, "something is missing behind the command: which home, request or user is meant; htip help says what")
 	}
 	if len(c.args) > hi {
 		return failf(ExitUsage, "too many arguments: %s", strings.Join(c.args[hi:], " "))
