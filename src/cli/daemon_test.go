@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ type gateway struct {
 	key    string
 	stop   func()
 	reload chan os.Signal
+	leave  chan os.Signal
 	extra  string // more configuration
 	port   int
 
@@ -81,7 +83,7 @@ func townWith(t *testing.T, change func(*gateway), names ...string) []*gateway {
 	var gs []*gateway
 	for i, n := range names {
 		g := &gateway{t: t, name: n, addr: netip.AddrFrom4([4]byte{127, 0, 77, byte(i + 1)}), dir: t.TempDir(), port: port,
-			path: &datapath.Fake{}, names: &daemon.FakeNames{}, log: &logBuffer{}, reload: make(chan os.Signal, 1)}
+			path: &datapath.Fake{}, names: &daemon.FakeNames{}, log: &logBuffer{}, reload: make(chan os.Signal, 1), leave: make(chan os.Signal, 1)}
 		id, _, err := control.LoadIdentity(filepath.Join(g.dir, "state", "key"))
 		if err != nil {
 			t.Fatal(err)
@@ -142,14 +144,14 @@ func (g *gateway) start() {
 	done := make(chan error, 1)
 	opt := daemon.Options{
 		Config: g.file(), StateDir: filepath.Join(g.dir, "state"), RunDir: filepath.Join(g.dir, "run"), Listen: g.addr.String(), Socket: g.socket(),
-		Path: g.path, Names: g.names, Log: slog.New(slog.NewTextHandler(g.log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"), Version: "test",
+		Path: g.path, Names: g.names, Log: slog.New(slog.NewTextHandler(g.log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"), Version: "test", Leave: g.leave,
 	}
 	go func() { done <- daemon.Run(ctx, opt, g.reload) }()
 	var once sync.Once
 	g.stop = func() {
 		once.Do(func() {
 			cancel()
-			if err := <-done; err != nil {
+			if err := <-done; err != nil && !errors.Is(err, daemon.ErrLeft) {
 				g.t.Errorf("%s ends with %v", g.name, err)
 			}
 		})
@@ -340,6 +342,31 @@ func TestTunnelIsTakenOver(t *testing.T) {
 	}
 	if fmt.Sprint(now.Theirs) != fmt.Sprint(was.Theirs) {
 		t.Errorf("%v became %v", was.Theirs, now.Theirs)
+	}
+}
+
+// TestTunnelsAreLeft: when it is told to leave, the daemon ends and nothing else
+// does: the kernel keeps the tunnel, and the table is there for the next process.
+func TestTunnelsAreLeft(t *testing.T) {
+	gs := town(t, "alice", "bob")
+	a, b := gs[0], gs[1]
+	a.must("connect", "bob", "--wait")
+	a.wait("bob", "up")
+	was := b.wait("alice", "up")
+	a.leave <- syscall.SIGUSR1
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(a.log.String(), daemon.ErrLeft.Error()) && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	a.stop()
+	if n := a.path.Cleaned(); n != 0 {
+		t.Errorf("the data path was cleaned up %d times", n)
+	}
+	table, err := os.ReadFile(filepath.Join(a.dir, "run", "tunnels.json"))
+	if err != nil || !strings.Contains(string(table), was.ID) && !strings.Contains(string(table), "bob") {
+		t.Errorf("the next process finds %q, %v", table, err)
+	}
+	if now := b.tunnel("alice"); now.State != "up" || now.ID != was.ID {
+		t.Errorf("bob was told something: %+v", now)
 	}
 }
 

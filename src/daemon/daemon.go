@@ -170,7 +170,12 @@ func (d *Daemon) listen() (l control.Listener, err error) {
 func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	var cancel context.CancelCauseFunc
 	d.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
+	left := false
+	defer func() {
+		if !left { // else the tasks would clean up
+			cancel(nil)
+		}
+	}()
 
 	// What can fail comes before what would have to be undone.
 	listener, err := d.listen()
@@ -215,6 +220,11 @@ loop:
 				result = ErrRestart
 				break loop
 			}
+		case <-d.opt.Leave:
+			left = true
+			d.writeUnsaved()
+			d.log.Info(ErrLeft.Error())
+			return ErrLeft
 		case <-ctx.Done():
 			break loop
 		case <-d.ctx.Done():
@@ -355,6 +365,7 @@ func (d *Daemon) reload() bool {
 	d.homeChanged()
 	d.setPeers()
 	d.connectWanted()
+	d.kick() // the firewall has started again, perhaps
 	return false
 }
 

@@ -23,7 +23,8 @@ import (
 const gcPercent = 10
 
 // Main runs the daemon with command line arguments (without the program's
-// name) until ctx is done. SIGHUP makes it read its configuration again.
+// name) until ctx is done. SIGHUP makes it read its configuration again, SIGUSR1
+// makes it end and leave its tunnels to the next process.
 func Main(ctx context.Context, args []string, version string) error {
 	opt := Options{Version: version}
 	var dnsListen, dnsmasq, restart, level string
@@ -76,8 +77,15 @@ func Main(ctx context.Context, args []string, version string) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
+	leave := make(chan os.Signal, 1)
+	signal.Notify(leave, syscall.SIGUSR1)
+	defer signal.Stop(leave)
+	opt.Leave = leave
 	for {
-		if err = Run(ctx, opt, reload); !errors.Is(err, ErrRestart) {
+		switch err = Run(ctx, opt, reload); {
+		case errors.Is(err, ErrLeft):
+			return nil
+		case !errors.Is(err, ErrRestart):
 			return err
 		}
 		opt.Log.Info(err.Error())

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"htip/src/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -37,6 +38,9 @@ type Options struct {
 
 	ESPRekey time.Duration // age at which a tunnel in ESP gets new keys, for tests; 0 is the usual
 
+	// Leave, when something comes, ends Run with ErrLeft. May be nil.
+	Leave <-chan os.Signal
+
 	Version string
 	Log     *slog.Logger
 	Level   *slog.LevelVar // of Log, set from the configuration; may be nil
@@ -53,6 +57,11 @@ type Options struct {
 // ErrRestart says that the configuration changed in a way that needs a fresh
 // start. Everything has been cleaned up.
 var ErrRestart = errors.New("the configuration changed: starting afresh")
+
+// ErrLeft says that the daemon has ended and left everything in place, for a
+// next process to take over: an upgrade of the package. What runs beside the
+// loop has not been ended; the process must exit.
+var ErrLeft = errors.New("tunnels are left to the next process")
 
 // ErrDisabled says that the configuration does not want the daemon to run.
 var ErrDisabled = errors.New("htip is disabled: set option enabled '1' in section main of /etc/config/htip")
