@@ -203,7 +203,7 @@ func (d *Daemon) wantedUsers(tunnels map[string]*tunnel) (w datapath.Users) {
 		x := &d.users.List[i]
 		one := datapath.User{Key: x.Key, Address: x.Address}
 		for _, name := range sorted(tunnels) {
-			if x.Homes != nil && (x.Homes[0] == allHomes || slices.Contains(x.Homes, name)) {
+			if slices.Contains(x.Homes, allHomes) || slices.Contains(x.Homes, name) {
 				one.Homes = append(one.Homes, device(name))
 			}
 		}

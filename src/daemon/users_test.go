@@ -112,6 +112,10 @@ func TestUsersFile(t *testing.T) {
 	if err != nil || got.Network != u.Network || got.Private != u.Private || len(got.List) != 2 || got.List[0].Homes[0] != "bob" || got.List[1].Address != u.List[1].Address {
 		t.Errorf("%v, %+v", err, got)
 	}
+	w := (&Daemon{users: got}).wantedUsers(map[string]*tunnel{"bob": {}, "carol": {}})
+	if len(w.List) != 2 || !slices.Equal(w.List[0].Homes, []string{"htip-bob"}) || len(w.List[1].Homes) != 0 {
+		t.Errorf("%+v", w)
+	}
 	if got, err := decodeUsers(nil); err != nil || len(got.List) != 0 {
 		t.Error(got, err)
 	}
@@ -140,6 +144,7 @@ func TestUsersFile(t *testing.T) {
 func FuzzUsersFile(f *testing.F) {
 	u := users{}
 	u.add(user{Name: "phone", Key: [32]byte{1}, Homes: []string{"bob"}}, pools(), nil, 1)
+	u.add(user{Name: "tablet", Key: [32]byte{2}}, pools(), nil, 1)
 	f.Add(ubus.AppendJSON(nil, encodeUsers(&u)))
 	f.Add([]byte(`{"private":7,"users":[{}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -149,7 +154,7 @@ func FuzzUsersFile(f *testing.F) {
 		}
 		u, _ := decodeUsers(table)
 		d := &Daemon{users: u}
-		w := datapath.Wanted{Users: d.wantedUsers(nil)}
+		w := datapath.Wanted{Users: d.wantedUsers(map[string]*tunnel{"bob": {}})}
 		if len(u.List) > maxUsers || len(w.Users.List) > 0 && (!u.Network.Addr().IsPrivate() || u.Network.Bits() != userBits) {
 			t.Errorf("%+v", u)
 		}
@@ -225,6 +230,12 @@ func TestUsersOnTheBus(t *testing.T) {
 	if len(again.users.List) != 1 || again.users.Network != d.users.Network {
 		t.Errorf("after a restart: %+v", again.users)
 	}
+	call(ubus.T("name", "tablet", "key", base64.StdEncoding.EncodeToString([]byte(strings.Repeat("t", 32))))) // the home only
+	again.loadUsers()
+	if w := again.wantedUsers(map[string]*tunnel{"bob": {}}); len(w.List) != 2 || len(w.List[0].Homes) != 1 || len(w.List[1].Homes) != 0 {
+		t.Errorf("after a restart: %+v", w)
+	}
+	d.busUserRemove(&ubus.Request{Args: ubus.T("name", "tablet")})
 	if _, err := d.busUserRemove(&ubus.Request{Args: ubus.T("name", "phone")}); err != nil || len(d.users.List) != 0 {
 		t.Error(err, d.users.List)
 	}
