@@ -102,9 +102,7 @@ func (d *Daemon) lookUpFriends() {
 	}) {
 		return
 	}
-	begin := int(random() >> 33) // not always the same ones when there are more than a round has time for
-	for i := range peers {
-		p := peers[(begin+i)%len(peers)]
+	for _, p := range turned(peers, random()) { // not always the same ones when there are more than a round has time for
 		limit, stop := context.WithTimeout(ctx, lookEachIn)
 		addrs, _ := d.names.Resolve(limit, p.Domain)
 		stop()
@@ -115,20 +113,33 @@ func (d *Daemon) lookUpFriends() {
 	}
 }
 
+// turned are the peers in order, from somewhere on.
+func turned(peers []config.Peer, begin uint64) []config.Peer {
+	if len(peers) == 0 {
+		return nil
+	}
+	n := begin % uint64(len(peers)) // before it becomes an int, which has 32 bits on a router
+	return slices.Concat(peers[n:], peers[:n])
+}
+
 // closeDoor lets the firewall turn most strangers away until they are gone.
 func (d *Daemon) closeDoor() {
 	if d.crowd != nil {
-		d.crowd.Reset(calmAfter)
-		return
+		d.crowd.Stop()
+	} else {
+		d.log.Info("strangers crowd the port of the control channel: the firewall lets few of them through")
+		d.kick()
 	}
-	d.log.Info("strangers crowd the port of the control channel: the firewall lets few of them through")
-	d.crowd = time.AfterFunc(calmAfter, func() {
+	var mine *time.Timer
+	mine = time.AfterFunc(calmAfter, func() {
 		d.post(func() {
-			d.crowd = nil
-			d.kick()
+			if d.crowd == mine { // else they came again when it had gone off already
+				d.crowd = nil
+				d.kick()
+			}
 		})
 	})
-	d.kick()
+	d.crowd = mine
 }
 
 // door is what the firewall should do about strangers.
