@@ -134,7 +134,7 @@ func (m *Manager) noteTables(saved savedRules, tables []string) error {
 // dropTables removes the tables that iptables-nft made for us, if nobody has
 // put anything into them since. Nothing depends on it; a failure is no error.
 func (m *Manager) dropTables(ctx context.Context, saved savedRules, w Wanted) error {
-	if len(w.Tunnels) > 0 || w.Door.Port != 0 || len(w.Users.List) > 0 {
+	if len(w.Tunnels) > 0 || w.Door.Port != 0 || len(w.Users.List) > 0 || w.Users.shut {
 		return nil
 	}
 	path := filepath.Join(m.o.RunDir, fileTables)

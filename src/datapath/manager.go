@@ -177,7 +177,8 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 		return r, err
 	}
 	if err := m.fewerUsers(&good.Users, &r); err != nil {
-		return r, err
+		r.fail(UsersDevice, &Error{Device: UsersDevice, Err: err})
+		good.Users = Users{shut: true} // nobody who should be out may stay in, and no tunnel waits for that
 	}
 	if err := m.applyRules(ctx, good, &r); err != nil {
 		return r, err

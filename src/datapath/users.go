@@ -32,6 +32,8 @@ type Users struct {
 	Address  netip.Prefix // this router's address in their network, with the network's length
 	Networks []netip.Prefix
 	List     []User
+
+	shut bool // the device is there and should not be: nothing passes it
 }
 
 // User is one of them.
@@ -241,13 +243,18 @@ func (m *Manager) moreUsers(w *Users, r *Report) error {
 	}
 	m.settings(UsersDevice, r)
 	more := wgUsers{private: w.Private, port: w.Port}
+	var old []netip.Prefix // flows of who had the address before are none of theirs
 	for _, u := range w.List {
 		if !slices.ContainsFunc(have.list, func(x wgUser) bool { return u.Key == x.Key && u.Address == x.address }) {
 			more.list = append(more.list, wgUser{UserStatus: UserStatus{Key: u.Key}, address: u.Address})
+			old = append(old, netip.PrefixFrom(u.Address, 32))
 		}
 	}
 	if len(more.list) == 0 {
 		return nil
+	}
+	if err = m.forget(old, r); err != nil {
+		return err
 	}
 	r.changed("%d users let in", len(more.list))
 	return m.o.users.setUsers(UsersDevice, &more)
@@ -276,13 +283,16 @@ func (m *Manager) UserStatus() ([]UserStatus, error) {
 // A home that is taken away from a user can't be reached at once. The rules of
 // what goes to him keep its cameras from sending on.
 func usersRules(u *Users, tunnels []Tunnel) (guard, to, nat []string) {
-	if len(u.List) == 0 {
+	if len(u.List) == 0 && !u.shut {
 		return nil, nil, nil
+	}
+	from := " -i " + UsersDevice
+	out := " -o " + UsersDevice
+	if u.shut {
+		return []string{from[1:] + " -j DROP"}, []string{out[1:] + " -j DROP"}, nil
 	}
 	list := slices.Clone(u.List)
 	sort.Slice(list, func(i, j int) bool { return list[i].Address.Less(list[j].Address) })
-	from := " -i " + UsersDevice
-	out := " -o " + UsersDevice
 	network := u.Address.Masked()
 	networks := slices.Clone(u.Networks)
 	sortPrefixes(networks)
