@@ -80,7 +80,7 @@ type Manager struct {
 	wanted  Wanted // the valid part of the last Apply
 	applied bool   // before that nothing is known of what is wanted
 	counts  refusals
-	noDoor  bool // the kernel can't keep strangers from a [Door]
+	noDoor  int // how often in a row strangers could not be kept from a [Door]
 }
 
 // New makes a manager. Nothing is changed before the first call.
