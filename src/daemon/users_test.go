@@ -3,11 +3,14 @@ package daemon
 import (
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -15,6 +18,7 @@ import (
 	"htip/src/control"
 	"htip/src/datapath"
 	"htip/src/htip"
+	"htip/src/slog"
 	"htip/src/ubus"
 )
 
@@ -239,4 +243,30 @@ func TestUsersOnTheBus(t *testing.T) {
 	if _, err := d.busUserRemove(&ubus.Request{Args: ubus.T("name", "phone")}); err != nil || len(d.users.List) != 0 {
 		t.Error(err, d.users.List)
 	}
+}
+
+// TestUsersErrorIsSaidOnce: what is wrong with the users for months is one line
+// of the log, and is tried again with the next look at the kernel.
+func TestUsersErrorIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := lonely(t, t.TempDir(), config.Key{1})
+		var log strings.Builder
+		d.log = slog.New(slog.NewTextHandler(&log, nil))
+		for _, err := range []error{io.EOF, io.EOF, io.ErrNoProgress, nil, io.EOF} {
+			r := datapath.Report{Errors: map[string]error{}}
+			if err != nil {
+				r.Errors[datapath.UsersDevice] = &datapath.Error{Device: datapath.UsersDevice, Err: err}
+			}
+			d.applied(wish{}, r, nil)
+			if (d.usersErr == nil) != (err == nil) {
+				t.Error(d.usersErr)
+			}
+		}
+		if n := strings.Count(log.String(), "users can't come in"); n != 3 {
+			t.Errorf("said %d times:\n%s", n, &log)
+		}
+		if time.Sleep(10 * time.Second); len(d.dirty) != 0 {
+			t.Error("tried again at once")
+		}
+	})
 }

@@ -233,7 +233,9 @@ func (m *Manager) moreUsers(w *Users, r *Report) error {
 		if err == nil {
 			err = m.o.users.network(UsersDevice, w.Address)
 		}
-		r.changed("device of the users started")
+		if err == nil {
+			r.changed("device of the users started")
+		}
 	}
 	if err != nil {
 		if errors.Is(err, unix.EADDRINUSE) {

@@ -219,6 +219,9 @@ func TestUsersThatCantBe(t *testing.T) {
 		if err := r.Errors[UsersDevice]; err == nil || !strings.Contains(err.Error(), x.want) || len(b.driver.tunnels) != 1 || f.dev != nil {
 			t.Errorf("%s: %v, %d tunnels, %+v", name, err, len(b.driver.tunnels), f.dev)
 		}
+		if r := b.apply(t, w); len(r.Changes) != 0 { // each is a line of the log
+			t.Errorf("%s, once more: %q", name, r.Changes)
+		}
 	}
 }
 
