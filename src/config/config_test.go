@@ -389,3 +389,20 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestNobodyIsCalledAll: "htip user add phone --home all" means every home.
+func TestNobodyIsCalledAll(t *testing.T) {
+	if name, ok := PeerName("All"); ok {
+		t.Error(name)
+	}
+	if name := (Config{}).FreeName("all.example.org"); name != "all-2" {
+		t.Error(name)
+	}
+	key := "option key 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='\n"
+	for _, section := range []string{"config peer 'all'\n", "config peer 'x'\noption name 'ALL'\n"} {
+		c, problems := decodeText(t, "config htip 'main'\n"+section+key)
+		if len(c.Peers) != 0 || !strings.Contains(lines(problems), "other than all") {
+			t.Errorf("%+v, %s", c.Peers, lines(problems))
+		}
+	}
+}

@@ -206,7 +206,7 @@ func decodePeer(s *section, label string) (Peer, Problems) {
 		ps.add(Problem{Severity: Error, Section: title, Option: "option " + option, Missing: true, Want: want})
 	}
 	if s.option("name") == nil {
-		name, ok := labelName(s.name)
+		name, ok := PeerName(s.name)
 		switch {
 		case ok:
 			p.Name = name

@@ -11,8 +11,11 @@ import (
 func PublicName(s string) (string, bool) { return publicName(s) }
 
 // PeerName brings what a peer shall be called into its one form; false for what
-// is no DNS label.
-func PeerName(s string) (string, bool) { return labelName(s) }
+// is no DNS label, and for "all", which means all of them where peers are listed.
+func PeerName(s string) (string, bool) {
+	s, ok := labelName(s)
+	return s, ok && s != "all"
+}
 
 // ParseKey reads a public key as "htip key" prints it.
 func ParseKey(s string) (Key, bool) { return parseKey(s) }
@@ -34,8 +37,10 @@ func (c Config) FreeName(domain string) string {
 	}
 	name := base
 	for n := 2; ; n++ {
-		if _, taken := c.Peer(name); !taken && hostLabel(name) {
-			return name
+		if _, ok := PeerName(name); ok {
+			if _, taken := c.Peer(name); !taken {
+				return name
+			}
 		}
 		name = fmt.Sprintf("%s-%d", base, n)
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -34,7 +35,18 @@ type user struct {
 	Name    string // DNS label
 	Key     [32]byte
 	Address netip.Addr
-	Homes   []string // names of peers that she may reach, or allHomes alone
+	Homes   []opened // homes that she may reach, or allHomes alone
+}
+
+// opened is a home that a user may reach. Its key says which it is: another home
+// may be called so one day. The name is for who reads the file.
+type opened struct {
+	Name string
+	Key  config.Key // none with allHomes
+}
+
+func (x *user) reaches(key []byte) bool {
+	return slices.ContainsFunc(x.Homes, func(h opened) bool { return h.Name == allHomes || bytes.Equal(h.Key[:], key) })
 }
 
 // users are all of them. The zero value has nobody.
@@ -50,7 +62,15 @@ func encodeUsers(u *users) ubus.Table {
 	list := ubus.Array{}
 	for i := range u.List {
 		x := &u.List[i]
-		list = append(list, ubus.T("name", x.Name, "key", base64.StdEncoding.EncodeToString(x.Key[:]), "address", x.Address.String(), "homes", list1(x.Homes)))
+		homes := ubus.Array{}
+		for _, h := range x.Homes {
+			if h.Name == allHomes {
+				homes = append(homes, h.Name)
+			} else {
+				homes = append(homes, ubus.T("name", h.Name, "key", h.Key.String()))
+			}
+		}
+		list = append(list, ubus.T("name", x.Name, "key", base64.StdEncoding.EncodeToString(x.Key[:]), "address", x.Address.String(), "homes", homes))
 	}
 	return ubus.T("private", base64.StdEncoding.EncodeToString(u.Private[:]), "network", u.Network.String(), "users", list)
 }
@@ -78,8 +98,20 @@ func decodeUsers(t ubus.Table) (u users, err error) {
 		x := reader{t: row}
 		name, ok := config.PeerName(x.text("name"))
 		key, at := x.bytes("key"), x.addr("address")
-		homes, _ := row.GetStrings("homes")
-		one := user{Name: name, Address: at, Homes: homes}
+		one := user{Name: name, Address: at}
+		homes, _ := row.GetArray("homes")
+		for _, v := range homes {
+			var h opened
+			if h.Name, _ = v.(string); h.Name == "" { // else all, or from a version that kept no keys
+				t, _ := v.(ubus.Table)
+				y := reader{t: t}
+				h.Name = y.text("name")
+				if h.Key, _ = config.ParseKey(y.text("key")); h.Key == (config.Key{}) || h.Name == allHomes {
+					x.fail("homes", "damaged")
+				}
+			}
+			one.Homes = append(one.Homes, h)
+		}
 		copy(one.Key[:], key)
 		if !ok || len(key) != len(one.Key) || !u.Network.Contains(at) || at == u.gateway() || u.find(name) != nil || u.taken(at) || len(u.List) == maxUsers {
 			x.fail("user", "damaged")
@@ -171,6 +203,24 @@ func (d *Daemon) loadUsers() {
 	if err == nil {
 		d.users, err = decodeUsers(t)
 	}
+	old := false
+	for i := range d.users.List {
+		x := &d.users.List[i]
+		homes := x.Homes
+		x.Homes = nil
+		for _, h := range homes {
+			if h.Name != allHomes && h.Key == (config.Key{}) {
+				p, _ := d.cfg.Peer(h.Name)
+				if old, h.Key = true, p.Key; h.Key == (config.Key{}) {
+					continue // it is none any more
+				}
+			}
+			x.Homes = append(x.Homes, h)
+		}
+	}
+	if old && err == nil {
+		err = d.saveUsers()
+	}
 	if err != nil {
 		d.log.Error("some of the users can't come in any more: remove them and add them again", "err", err)
 	}
@@ -203,7 +253,7 @@ func (d *Daemon) wantedUsers(tunnels map[string]*tunnel) (w datapath.Users) {
 		x := &d.users.List[i]
 		one := datapath.User{Key: x.Key, Address: x.Address}
 		for _, name := range sorted(tunnels) {
-			if slices.Contains(x.Homes, allHomes) || slices.Contains(x.Homes, name) {
+			if x.reaches(tunnels[name].Key) {
 				one.Homes = append(one.Homes, device(name))
 			}
 		}
@@ -234,17 +284,19 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 	if err != nil || len(key) != 32 || slices.Max(key) == 0 {
 		return sorry(errors.New("a user's key is a WireGuard public key: 44 characters of base64")), nil
 	}
-	homes, _ := r.Args.GetStrings("homes")
-	if len(homes) == 0 {
-		homes = nil
-	}
-	for _, h := range homes {
-		if h != allHomes && d.peer(h) == nil {
+	names, _ := r.Args.GetStrings("homes")
+	var homes []opened
+	for _, h := range names {
+		p := d.peer(h)
+		if h == allHomes {
+			p = &config.Peer{Name: h}
+		} else if p == nil {
 			return sorry(fmt.Errorf("no peer %q is configured; htip peers lists them", h)), nil
 		}
+		homes = append(homes, opened{p.Name, p.Key})
 	}
-	if slices.Contains(homes, allHomes) {
-		homes = []string{allHomes}
+	if slices.Contains(names, allHomes) {
+		homes, names = []opened{{Name: allHomes}}, []string{allHomes}
 	}
 	if err := d.canHaveUsers(); err != nil {
 		return sorry(err), nil
@@ -265,7 +317,7 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 		d.users = before
 		return sorry(err), nil
 	}
-	d.log.Info("user added", "name", name, "address", added.Address.String(), "homes", fmt.Sprint(homes))
+	d.log.Info("user added", "name", name, "address", added.Address.String(), "homes", fmt.Sprint(names))
 	d.homeChanged() // their network is occupied now
 	d.kick()
 	private, _ := ecdh.X25519().NewPrivateKey(d.users.Private[:])
@@ -274,7 +326,7 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 		reach = append(reach, prefixes(d.cfg.Main.Pool)...) // wherever the homes' substitutes lie, now and later
 	}
 	return ubus.T(
-		"name", name, "address", added.Address.String(), "gateway", d.users.gateway().String(), "homes", list1(homes),
+		"name", name, "address", added.Address.String(), "gateway", d.users.gateway().String(), "homes", list1(names),
 		"key", base64.StdEncoding.EncodeToString(private.PublicKey().Bytes()), "host", d.cfg.Main.Domain, "port", int64(d.usersPort()), "reach", reach,
 	), nil
 }
@@ -317,7 +369,17 @@ func (d *Daemon) busUsers(ctx context.Context, _ *ubus.Request) (ubus.Table, err
 		list := ubus.Array{}
 		for i := range d.users.List {
 			x := &d.users.List[i]
-			t := ubus.T("name", x.Name, "address", x.Address.String(), "homes", list1(x.Homes))
+			var homes []string // by the names that they have now
+			for _, h := range x.Homes {
+				p := slices.IndexFunc(d.cfg.Peers, func(p config.Peer) bool { return p.Key == h.Key })
+				if p >= 0 {
+					h.Name = d.cfg.Peers[p].Name
+				}
+				if p >= 0 || h.Name == allHomes {
+					homes = append(homes, h.Name)
+				}
+			}
+			t := ubus.T("name", x.Name, "address", x.Address.String(), "homes", list1(homes))
 			if i := slices.IndexFunc(stats, func(s datapath.UserStatus) bool { return s.Key == x.Key }); i >= 0 && !stats[i].Seen.IsZero() {
 				s := &stats[i]
 				t = append(t, ubus.T("seen_ago", int64(time.Since(s.Seen)/time.Second), "endpoint", s.Endpoint.String(), "rx_bytes", int64(s.In), "tx_bytes", int64(s.Out))...)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,8 @@ import (
 	"htip/src/slog"
 	"htip/src/ubus"
 )
+
+var bobs = opened{"bob", config.Key{1}}
 
 func pools() []netip.Prefix { return config.Defaults().Main.Pool }
 
@@ -52,14 +55,14 @@ func TestUsersNetwork(t *testing.T) {
 
 func TestUsersAdd(t *testing.T) {
 	var u users
-	add := func(name string, key byte, homes ...string) (*user, error) {
+	add := func(name string, key byte, homes ...opened) (*user, error) {
 		return u.add(user{Name: name, Key: [32]byte{key}, Homes: homes}, pools(), nil, 99)
 	}
 	a, err := add("phone", 1)
 	if err != nil || a.Address != u.gateway().Next() || u.Private == [32]byte{} {
 		t.Fatal(a, err)
 	}
-	if b, err := add("phone", 1, "bob"); err != nil || b.Address != a.Address || len(u.List) != 1 || b.Homes[0] != "bob" {
+	if b, err := add("phone", 1, bobs); err != nil || b.Address != a.Address || len(u.List) != 1 || b.Homes[0] != bobs {
 		t.Error("the same once more", b, err)
 	}
 	if _, err := add("phone", 2); err == nil || !strings.Contains(err.Error(), "already") {
@@ -102,7 +105,7 @@ func TestUsersAdd(t *testing.T) {
 // TestUsersFile: what is written is read; what is damaged lets nobody in.
 func TestUsersFile(t *testing.T) {
 	u := users{}
-	u.add(user{Name: "phone", Key: [32]byte{1}, Homes: []string{"bob"}}, pools(), nil, 1)
+	u.add(user{Name: "phone", Key: [32]byte{1}, Homes: []opened{bobs}}, pools(), nil, 1)
 	u.add(user{Name: "tablet", Key: [32]byte{2}}, pools(), nil, 1)
 	good := string(ubus.AppendJSON(nil, encodeUsers(&u)))
 	read := func(s string) (users, error) {
@@ -113,10 +116,10 @@ func TestUsersFile(t *testing.T) {
 		return decodeUsers(table)
 	}
 	got, err := read(good)
-	if err != nil || got.Network != u.Network || got.Private != u.Private || len(got.List) != 2 || got.List[0].Homes[0] != "bob" || got.List[1].Address != u.List[1].Address {
+	if err != nil || got.Network != u.Network || got.Private != u.Private || len(got.List) != 2 || got.List[0].Homes[0] != bobs || got.List[1].Address != u.List[1].Address {
 		t.Errorf("%v, %+v", err, got)
 	}
-	w := (&Daemon{users: got}).wantedUsers(map[string]*tunnel{"bob": {}, "carol": {}})
+	w := (&Daemon{users: got}).wantedUsers(map[string]*tunnel{"bob": {Key: bobs.Key[:]}, "carol": {}})
 	if len(w.List) != 2 || !slices.Equal(w.List[0].Homes, []string{"htip-bob"}) || len(w.List[1].Homes) != 0 {
 		t.Errorf("%+v", w)
 	}
@@ -124,6 +127,11 @@ func TestUsersFile(t *testing.T) {
 		t.Error(got, err)
 	}
 	network, first, second := u.Network.String(), u.List[0].Address.String(), u.List[1].Address.String()
+	// An older version kept no keys.
+	old := strings.NewReplacer(string(ubus.AppendJSON(nil, ubus.T("name", "bob", "key", bobs.Key.String()))), `"bob"`).Replace(good)
+	if got, err := read(old); err != nil || len(got.List) != 2 || got.List[0].Homes[0] != (opened{Name: "bob"}) {
+		t.Errorf("%s: %v, %+v", old, err, got)
+	}
 	for what, x := range map[string]struct {
 		old, new string
 		left     int
@@ -137,6 +145,7 @@ func TestUsersFile(t *testing.T) {
 		"a name of commands": {"tablet", "a; reboot", 1},
 		"the same name":      {"tablet", "phone", 1},
 		"no key":             {base64.StdEncoding.EncodeToString(u.List[1].Key[:]), "AAAA", 1},
+		"no key of a home": {config.Key{1}.String(), "AAAA", 1},
 		"no private key":     {base64.StdEncoding.EncodeToString(u.Private[:]), "AAAA", 0},
 	} {
 		if got, err := read(strings.ReplaceAll(good, x.old, x.new)); err == nil || len(got.List) != x.left {
@@ -147,7 +156,7 @@ func TestUsersFile(t *testing.T) {
 
 func FuzzUsersFile(f *testing.F) {
 	u := users{}
-	u.add(user{Name: "phone", Key: [32]byte{1}, Homes: []string{"bob"}}, pools(), nil, 1)
+	u.add(user{Name: "phone", Key: [32]byte{1}, Homes: []opened{bobs}}, pools(), nil, 1)
 	u.add(user{Name: "tablet", Key: [32]byte{2}}, pools(), nil, 1)
 	f.Add(ubus.AppendJSON(nil, encodeUsers(&u)))
 	f.Add([]byte(`{"private":7,"users":[{}]}`))
@@ -158,7 +167,7 @@ func FuzzUsersFile(f *testing.F) {
 		}
 		u, _ := decodeUsers(table)
 		d := &Daemon{users: u}
-		w := datapath.Wanted{Users: d.wantedUsers(map[string]*tunnel{"bob": {}})}
+		w := datapath.Wanted{Users: d.wantedUsers(map[string]*tunnel{"bob": {Key: bobs.Key[:]}})}
 		if len(u.List) > maxUsers || len(w.Users.List) > 0 && (!u.Network.Addr().IsPrivate() || u.Network.Bits() != userBits) {
 			t.Errorf("%+v", u)
 		}
@@ -222,7 +231,7 @@ func TestUsersOnTheBus(t *testing.T) {
 	if !slices.Contains(d.home.Occupied, d.users.Network) { // no peer may claim it, and no substitute comes from it
 		t.Errorf("%v is not taken", d.users.Network)
 	}
-	w := d.wantedUsers(map[string]*tunnel{"bob": {}})
+	w := d.wantedUsers(map[string]*tunnel{"bob": {Key: bobs.Key[:]}})
 	if w.Port != 17009 || len(w.List) != 1 || len(w.List[0].Homes) != 1 || w.List[0].Homes[0] != "htip-bob" {
 		t.Errorf("%+v", w)
 	}
@@ -236,13 +245,67 @@ func TestUsersOnTheBus(t *testing.T) {
 	}
 	call(ubus.T("name", "tablet", "key", base64.StdEncoding.EncodeToString([]byte(strings.Repeat("t", 32))))) // the home only
 	again.loadUsers()
-	if w := again.wantedUsers(map[string]*tunnel{"bob": {}}); len(w.List) != 2 || len(w.List[0].Homes) != 1 || len(w.List[1].Homes) != 0 {
+	if w := again.wantedUsers(map[string]*tunnel{"bob": {Key: bobs.Key[:]}}); len(w.List) != 2 || len(w.List[0].Homes) != 1 || len(w.List[1].Homes) != 0 {
 		t.Errorf("after a restart: %+v", w)
 	}
 	d.busUserRemove(&ubus.Request{Args: ubus.T("name", "tablet")})
 	if _, err := d.busUserRemove(&ubus.Request{Args: ubus.T("name", "phone")}); err != nil || len(d.users.List) != 0 {
 		t.Error(err, d.users.List)
 	}
+}
+
+// TestUsersHomeIsItsKey: who may reach bob does not reach another home that is
+// called so later, and reaches this one by whatever name.
+func TestUsersHomeIsItsKey(t *testing.T) {
+	dir := t.TempDir()
+	d := lonely(t, dir, config.Key{1})
+	d.path = &datapath.Fake{}
+	d.users.add(user{Name: "phone", Key: [32]byte{1}, Homes: []opened{{Name: "bob"}, {Name: "dave"}}}, pools(), nil, 1) // as an older version wrote it
+	d.users.add(user{Name: "tablet", Key: [32]byte{2}, Homes: []opened{{Name: allHomes}}}, pools(), nil, 1)
+	text := string(ubus.AppendJSON(nil, encodeUsers(&d.users)))
+	for _, name := range []string{"bob", "dave"} {
+		text = strings.ReplaceAll(text, string(ubus.AppendJSON(nil, ubus.T("name", name, "key", config.Key{}.String()))), `"`+name+`"`)
+	}
+	if err := os.WriteFile(filepath.Join(dir, usersFile), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.loadUsers()
+	d = lonely(t, dir, config.Key{9}) // another router of that name
+	d.path = &datapath.Fake{}
+	d.loadUsers()
+	reach := func(name string, key byte) (out []int) {
+		k := config.Key{key}
+		for _, u := range d.wantedUsers(map[string]*tunnel{name: {Key: k[:]}}).List {
+			out = append(out, len(u.Homes))
+		}
+		return out
+	}
+	if !slices.Equal(reach("bob", 1), []int{1, 1}) || !slices.Equal(reach("bob", 9), []int{0, 1}) || !slices.Equal(reach("robert", 1), []int{1, 1}) || !slices.Equal(reach("dave", 9), []int{0, 1}) {
+		t.Error(reach("bob", 1), reach("bob", 9), reach("robert", 1), reach("dave", 9))
+	}
+	shown := func() string {
+		out, err := d.busUsers(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, _ := out.GetArray("users")
+		row, _ := list[0].(ubus.Table)
+		v, _ := row.Get("homes")
+		return fmt.Sprint(v)
+	}
+	go func() {
+		for f := range d.events {
+			f()
+		}
+	}()
+	if got := shown(); got != "[]" {
+		t.Errorf("phone reaches %s", got)
+	}
+	d.cfg.Peers = append(d.cfg.Peers, config.Peer{Name: "robert", Key: config.Key{1}, Enabled: true})
+	if got := shown(); got != "[robert]" {
+		t.Errorf("phone reaches %s", got)
+	}
+	close(d.events)
 }
 
 // TestUsersErrorIsSaidOnce: what is wrong with the users for months is one line
