@@ -9,7 +9,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -84,7 +86,7 @@ func decodeUsers(t ubus.Table) (u users, err error) {
 	r := reader{t: t}
 	private := r.bytes("private")
 	u.Network, _ = netip.ParsePrefix(r.text("network"))
-	if len(private) != len(u.Private) || u.Network.Bits() != userBits || !u.Network.Addr().IsPrivate() || u.Network != u.Network.Masked() {
+	if len(private) != len(u.Private) || slices.Max(private) == 0 || u.Network.Bits() != userBits || !u.Network.Addr().IsPrivate() || u.Network != u.Network.Masked() {
 		r.fail("network", "none, or no key")
 	}
 	if r.err != nil {
@@ -113,7 +115,7 @@ func decodeUsers(t ubus.Table) (u users, err error) {
 			one.Homes = append(one.Homes, h)
 		}
 		copy(one.Key[:], key)
-		if !ok || len(key) != len(one.Key) || !u.Network.Contains(at) || at == u.gateway() || u.find(name) != nil || u.taken(at) || len(u.List) == maxUsers {
+		if !ok || len(key) != len(one.Key) || !u.Network.Contains(at) || at == u.gateway() || u.find(name) != nil || u.taken(at) || slices.ContainsFunc(u.List, func(y user) bool { return y.Key == one.Key }) || len(u.List) == maxUsers {
 			x.fail("user", "damaged")
 		}
 		if x.err != nil {
@@ -222,20 +224,48 @@ func (d *Daemon) loadUsers() {
 		err = d.saveUsers()
 	}
 	if err != nil {
-		d.log.Error("some of the users can't come in any more: remove them and add them again", "err", err)
+		d.usersLost = fmt.Errorf("%s: %w: add who is missing anew, or put a good file there and restart htipd", usersFile, err)
+		d.log.Error("users can't come in", "err", d.usersLost)
 	}
 }
 
+// saveUsers keeps a file that could not be read whole: with the device's key in
+// it, nobody needs a new configuration.
 func (d *Daemon) saveUsers() error {
-	return writeTable(filepath.Join(d.opt.StateDir, usersFile), encodeUsers(&d.users))
+	path := filepath.Join(d.opt.StateDir, usersFile)
+	if d.usersLost != nil {
+		if err := os.Rename(path, path+".bad"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		d.usersLost = nil
+	}
+	return writeTable(path, encodeUsers(&d.users))
 }
 
 // links are our addresses and routes, and the network of the users, which is
-// taken whether its device is there or not.
+// taken whether its device is there or not. It looks whether it is another's, too.
 func (d *Daemon) links() ([]link, error) {
 	ls, err := d.opt.Links()
-	if len(d.users.List) > 0 {
-		ls = append(slices.Clip(ls), link{prefix: d.users.Network})
+	before := d.usersClash
+	d.usersClash = nil
+	if n := d.users.Network; len(d.users.List) > 0 {
+		taken := slices.Clip(ls)
+		for _, p := range d.cfg.Main.Networks {
+			taken = append(taken, link{device: "list network", prefix: p, address: p.Addr()})
+		}
+		for _, l := range taken {
+			// A large one that is only routed to, such as half of the world, takes nothing away.
+			if !ours(l) && n.Overlaps(l.prefix) && (l.address.IsValid() || l.prefix.Bits() >= userBits) {
+				d.usersClash = fmt.Errorf("their network %s is also that of %s, %s: change that one, or remove all users and add them again", n, l.device, l.prefix)
+			}
+		}
+		ls = append(slices.Clip(ls), link{prefix: n})
+	}
+	if (before == nil) != (d.usersClash == nil) {
+		d.kick()
+		if before == nil {
+			d.log.Error("users can't come in", "err", d.usersClash)
+		}
 	}
 	return ls, err
 }
@@ -245,7 +275,7 @@ func (d *Daemon) usersPort() uint16 { return d.cfg.Main.L2TPPort - 1 }
 
 // wantedUsers is what the data path should let in.
 func (d *Daemon) wantedUsers(tunnels map[string]*tunnel) (w datapath.Users) {
-	if len(d.users.List) == 0 {
+	if len(d.users.List) == 0 || d.usersClash != nil {
 		return w
 	}
 	w = datapath.Users{Private: d.users.Private, Port: d.usersPort(), Address: netip.PrefixFrom(d.users.gateway(), userBits), Networks: d.home.Networks}
@@ -340,7 +370,7 @@ func (d *Daemon) canHaveUsers() error {
 	case d.cfg.Main.Domain == "":
 		return errors.New("this home has no public name by which a phone could find it: set option domain first")
 	}
-	return d.homeErr
+	return errors.Join(d.homeErr, d.usersClash)
 }
 
 func (d *Daemon) busUserRemove(r *ubus.Request) (ubus.Table, error) {
@@ -356,6 +386,7 @@ func (d *Daemon) busUserRemove(r *ubus.Request) (ubus.Table, error) {
 		return sorry(err), nil
 	}
 	d.log.Info("user removed", "name", name)
+	d.homeChanged() // the network may be free now
 	d.kick()
 	return ubus.T("name", name), nil
 }

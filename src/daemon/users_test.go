@@ -145,7 +145,9 @@ func TestUsersFile(t *testing.T) {
 		"a name of commands": {"tablet", "a; reboot", 1},
 		"the same name":      {"tablet", "phone", 1},
 		"no key":             {base64.StdEncoding.EncodeToString(u.List[1].Key[:]), "AAAA", 1},
-		"no key of a home": {config.Key{1}.String(), "AAAA", 1},
+		"no key of a home":   {config.Key{1}.String(), "AAAA", 1},
+		"another's key":      {base64.StdEncoding.EncodeToString(u.List[1].Key[:]), base64.StdEncoding.EncodeToString(u.List[0].Key[:]), 1},
+		"a key of zeros":     {base64.StdEncoding.EncodeToString(u.Private[:]), config.Key{}.String(), 0},
 		"no private key":     {base64.StdEncoding.EncodeToString(u.Private[:]), "AAAA", 0},
 	} {
 		if got, err := read(strings.ReplaceAll(good, x.old, x.new)); err == nil || len(got.List) != x.left {
@@ -174,8 +176,8 @@ func FuzzUsersFile(f *testing.F) {
 	})
 }
 
-// TestUsersOnTheBus: what can't be is said in a sentence, and changes nothing.
-func TestUsersOnTheBus(t *testing.T) {
+// readyForUsers is a daemon that lets users in once it has WireGuard.
+func readyForUsers(t *testing.T) *Daemon {
 	d := lonely(t, t.TempDir(), config.Key{1})
 	d.cfg.Main = config.Defaults().Main
 	d.cfg.Main.Domain = "alice.example.org"
@@ -186,6 +188,116 @@ func TestUsersOnTheBus(t *testing.T) {
 	if d.id, _, err = control.LoadIdentity(filepath.Join(d.opt.StateDir, "key")); err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+// TestUsersNetworkTaken: when a network of this router is theirs, too, it is, and
+// status says so.
+func TestUsersNetworkTaken(t *testing.T) {
+	d := readyForUsers(t)
+	d.caps = []datapath.Capability{{Protocol: datapath.ProtocolWireGuard}}
+	add := func(name string) string {
+		key := base64.StdEncoding.EncodeToString([]byte(strings.Repeat(name, 32)))
+		out, err := d.busUserAdd(&ubus.Request{Args: ubus.T("name", name, "key", key)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := out.GetString("error")
+		return text
+	}
+	if text := add("p"); text != "" {
+		t.Fatal(text)
+	}
+	lan, network := FakeLinks("192.168.1.1/24"), d.users.Network
+	wide := netip.PrefixFrom(network.Addr(), 16).Masked()
+	for what, x := range map[string]struct {
+		more  link
+		taken bool
+	}{
+		"our own":              {link{device: datapath.UsersDevice, prefix: network, address: d.users.gateway()}, false},
+		"another one":          {link{device: "br-guest", prefix: px("172.31.255.0/24"), address: netip.MustParseAddr("172.31.255.1")}, false},
+		"half of the world":    {link{device: "tun0", prefix: px("0.0.0.0/1")}, false},
+		"a guest network":      {link{device: "br-guest", prefix: network, address: d.users.gateway()}, true},
+		"within a large LAN":   {link{device: "br-lan", prefix: wide, address: wide.Addr().Next()}, true},
+		"a route to a host":    {link{device: "br-lan", prefix: netip.PrefixFrom(d.users.List[0].Address, 32)}, true},
+		"a provider's, by NAT": {link{device: "wan", prefix: network, address: d.users.gateway()}, true},
+	} {
+		d.opt.Links = func() ([]link, error) {
+			ls, err := lan()
+			return append(ls, x.more), err
+		}
+		d.dirty = make(chan struct{}, 1)
+		d.homeChanged()
+		problems := fmt.Sprint(d.statusTable())
+		if got := len(d.wantedUsers(nil).List) == 0; got != x.taken || strings.Contains(problems, "users can't come in: ") != x.taken || strings.Contains(problems, x.more.device) != x.taken {
+			t.Errorf("%s: %v, %s", what, got, problems)
+		}
+		if text := add("q"); x.taken != strings.Contains(text, network.String()) {
+			t.Errorf("%s: %q", what, text)
+		}
+		d.busUserRemove(&ubus.Request{Args: ubus.T("name", "q")})
+		d.opt.Links, d.dirty = lan, make(chan struct{}, 1)
+		if d.homeChanged(); len(d.wantedUsers(nil).List) != 1 || x.taken && len(d.dirty) == 0 {
+			t.Errorf("%s: they don't come back", what)
+		}
+	}
+	d.cfg.Main.Networks = []netip.Prefix{px("192.168.1.0/24"), wide}
+	if d.homeChanged(); d.usersClash == nil || len(d.wantedUsers(nil).List) != 0 {
+		t.Error("list network holds it")
+	}
+	d.cfg.Main.Networks = nil
+	d.homeChanged()
+	// The last one goes and comes again: things are as they were.
+	for range 5 {
+		d.busUserRemove(&ubus.Request{Args: ubus.T("name", "p")})
+		if text := add("p"); text != "" || d.users.Network != network {
+			t.Fatalf("%s, %v instead of %v", text, d.users.Network, network)
+		}
+	}
+	// In what is taken there is no staying.
+	d.opt.Links = func() ([]link, error) {
+		ls, err := lan()
+		return append(ls, link{device: "br-guest", prefix: network, address: d.users.gateway()}), err
+	}
+	d.homeChanged()
+	d.busUserRemove(&ubus.Request{Args: ubus.T("name", "p")})
+	if text := add("p"); text != "" || d.users.Network == network || len(d.wantedUsers(nil).List) != 1 {
+		t.Errorf("%q, %v", text, d.users.Network)
+	}
+}
+
+// TestUsersFileIsKept: what can't be read is not lost with the next change, and
+// the owner is told.
+func TestUsersFileIsKept(t *testing.T) {
+	d := readyForUsers(t)
+	d.caps = []datapath.Capability{{Protocol: datapath.ProtocolWireGuard}}
+	path := filepath.Join(d.opt.StateDir, usersFile)
+	for _, text := range []string{"not JSON", `{"private":"AAAA","network":"10.1.1.0/24"}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d.users = users{}
+		d.loadUsers()
+		if got := fmt.Sprint(d.statusTable()); !strings.Contains(got, "users can't come in: ") || !strings.Contains(got, usersFile) {
+			t.Error(got)
+		}
+		key := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))
+		if out, err := d.busUserAdd(&ubus.Request{Args: ubus.T("name", "phone", "key", key)}); err != nil || out[0].Name == "error" {
+			t.Fatal(out, err)
+		}
+		if b, err := os.ReadFile(path + ".bad"); err != nil || string(b) != text {
+			t.Errorf("%q, %v", b, err)
+		}
+		d.busUserRemove(&ubus.Request{Args: ubus.T("name", "phone")})
+		if b, err := os.ReadFile(path + ".bad"); err != nil || string(b) != text || strings.Contains(fmt.Sprint(d.statusTable()), usersFile) {
+			t.Errorf("the change after that: %q, %v", b, err)
+		}
+	}
+}
+
+// TestUsersOnTheBus: what can't be is said in a sentence, and changes nothing.
+func TestUsersOnTheBus(t *testing.T) {
+	d := readyForUsers(t)
 	key := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))
 	call := func(args ubus.Table) ubus.Table {
 		t.Helper()
