@@ -315,9 +315,6 @@ func (d *Daemon) begin() error {
 	d.loadStrangers()
 	d.setPeers()
 	d.adopt(ctx)
-	if len(d.users.List) > 0 {
-		d.kick()
-	}
 	return nil
 }
 

@@ -61,6 +61,7 @@ type fakeDriver struct {
 	mu       sync.Mutex
 	tunnels  map[string]Tunnel
 	lacks    []string
+	heldErr  error
 	startErr map[string]error
 	endErr   map[string]error
 	states   map[string]driverState
@@ -74,7 +75,7 @@ func (d *fakeDriver) missing(context.Context) []string { return d.lacks }
 func (d *fakeDriver) held() ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return sortedKeys(d.tunnels), nil
+	return sortedKeys(d.tunnels), d.heldErr
 }
 
 func (d *fakeDriver) runs(t Tunnel) (bool, error) {
@@ -404,12 +405,18 @@ func TestDoorWithoutTunnels(t *testing.T) {
 }
 
 func TestForwardingOff(t *testing.T) {
-	b := newBench(t)
+	b, _ := newUsersBench(t)
 	if err := os.WriteFile(filepath.Join(b.o.Proc, "sys/net/ipv4/ip_forward"), []byte("0\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if r := b.apply(t, Wanted{Tunnels: []Tunnel{homeA()}}); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "ip_forward") {
 		t.Errorf("%q", r.Warnings)
+	}
+	if r := b.apply(t, Wanted{Users: someUsers()}); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "ip_forward") {
+		t.Errorf("%q", r.Warnings)
+	}
+	if r := b.apply(t, Wanted{}); len(r.Warnings) != 0 {
+		t.Errorf("nothing to forward: %q", r.Warnings)
 	}
 }
 

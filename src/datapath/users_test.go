@@ -164,6 +164,18 @@ func TestUsersFlows(t *testing.T) {
 	forgotten("")
 }
 
+// TestUsersGoAtOnce: who is removed is out, whatever hinders the tunnels.
+func TestUsersGoAtOnce(t *testing.T) {
+	b, f := newUsersBench(t)
+	w := Wanted{Users: someUsers(), Tunnels: []Tunnel{homeA()}}
+	b.apply(t, w)
+	b.driver.heldErr = unix.EIO
+	w.Users.List = w.Users.List[1:]
+	if _, err := b.Apply(context.Background(), w); err == nil || len(f.dev.list) != 1 || f.dev.list[0].Key != w.Users.List[0].Key {
+		t.Errorf("%v, %+v", err, f.dev)
+	}
+}
+
 // TestUsersThatStay: a device that can't be changed holds up no tunnel, and lets
 // nobody in.
 func TestUsersThatStay(t *testing.T) {
