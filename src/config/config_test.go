@@ -406,3 +406,23 @@ func TestNobodyIsCalledAll(t *testing.T) {
 		}
 	}
 }
+
+// TestPeersOfOneDevice: of two names whose devices would be called the same the
+// first one stays, and nobody gets the second by what he calls himself.
+func TestPeersOfOneDevice(t *testing.T) {
+	const long, like = "bobs-home-in-berlin", "bobs-029a0"
+	if Short(long) != like || Short(like) != like {
+		t.Fatal(Short(long))
+	}
+	key := func(s string) string { return "option key 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdH" + s + "='\n" }
+	c, problems := decodeText(t, "config htip 'main'\nconfig peer\noption name '"+long+"'\n"+key("h8")+"config peer\noption name '"+like+"'\n"+key("h4"))
+	if len(c.Peers) != 1 || c.Peers[0].Name != long || !strings.Contains(lines(problems), like) {
+		t.Errorf("%+v, %s", c.Peers, lines(problems))
+	}
+	if name := c.FreeName(like + ".example.org"); name != like+"-2" {
+		t.Error(name)
+	}
+	if p, ok := c.Like(like); !ok || p.Name != long {
+		t.Error(p, ok)
+	}
+}
