@@ -102,7 +102,9 @@ func (d *Daemon) lookUpFriends() {
 	}) {
 		return
 	}
-	for _, p := range turned(peers, random()) { // not always the same ones when there are more than a round has time for
+	begin := random() // not always the same ones when there are more than a round has time for
+	for i := range peers {
+		p := &peers[turn(begin, i, len(peers))]
 		limit, stop := context.WithTimeout(ctx, lookEachIn)
 		addrs, _ := d.names.Resolve(limit, p.Domain)
 		stop()
@@ -113,13 +115,9 @@ func (d *Daemon) lookUpFriends() {
 	}
 }
 
-// turned are the peers in order, from somewhere on.
-func turned(peers []config.Peer, begin uint64) []config.Peer {
-	if len(peers) == 0 {
-		return nil
-	}
-	n := begin % uint64(len(peers)) // before it becomes an int, which has 32 bits on a router
-	return slices.Concat(peers[n:], peers[:n])
+// turn is the place among n of whose turn it is after i others, from somewhere on.
+func turn(begin uint64, i, n int) int {
+	return int((begin%uint64(n) + uint64(i)) % uint64(n)) // an int has 32 bits on a router
 }
 
 // closeDoor lets the firewall turn most strangers away until they are gone.

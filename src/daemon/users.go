@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"htip/src/config"
@@ -48,7 +49,12 @@ type opened struct {
 }
 
 func (x *user) reaches(key []byte) bool {
-	return slices.ContainsFunc(x.Homes, func(h opened) bool { return h.Name == allHomes || bytes.Equal(h.Key[:], key) })
+	for i := range x.Homes {
+		if h := &x.Homes[i]; h.Name == allHomes || bytes.Equal(h.Key[:], key) {
+			return true
+		}
+	}
+	return false
 }
 
 // users are all of them. The zero value has nobody.
@@ -56,6 +62,7 @@ type users struct {
 	Private [32]byte     // of the device
 	Network netip.Prefix // chosen with the first user; the address of this router is its first
 	List    []user
+	old     bool // read from a file without the homes' keys
 }
 
 func (u *users) gateway() netip.Addr { return u.Network.Addr().Next() }
@@ -66,11 +73,10 @@ func encodeUsers(u *users) ubus.Table {
 		x := &u.List[i]
 		homes := ubus.Array{}
 		for _, h := range x.Homes {
-			if h.Name == allHomes {
-				homes = append(homes, h.Name)
-			} else {
-				homes = append(homes, ubus.T("name", h.Name, "key", h.Key.String()))
+			if h.Name != allHomes {
+				h.Name += " " + h.Key.String()
 			}
+			homes = append(homes, h.Name)
 		}
 		list = append(list, ubus.T("name", x.Name, "key", base64.StdEncoding.EncodeToString(x.Key[:]), "address", x.Address.String(), "homes", homes))
 	}
@@ -79,7 +85,7 @@ func encodeUsers(u *users) ubus.Table {
 
 // decodeUsers reads the file. A line that is damaged is left out; without its
 // head nobody is let in.
-func decodeUsers(t ubus.Table) (u users, err error) {
+func decodeUsers(t ubus.Table, cfg config.Config) (u users, err error) {
 	if len(t) == 0 {
 		return u, nil
 	}
@@ -101,21 +107,23 @@ func decodeUsers(t ubus.Table) (u users, err error) {
 		name, ok := config.PeerName(x.text("name"))
 		key, at := x.bytes("key"), x.addr("address")
 		one := user{Name: name, Address: at}
-		homes, _ := row.GetArray("homes")
+		homes, _ := row.GetStrings("homes")
 		for _, v := range homes {
 			var h opened
-			if h.Name, _ = v.(string); h.Name == "" { // else all, or from a version that kept no keys
-				t, _ := v.(ubus.Table)
-				y := reader{t: t}
-				h.Name = y.text("name")
-				if h.Key, _ = config.ParseKey(y.text("key")); h.Key == (config.Key{}) || h.Name == allHomes {
-					x.fail("homes", "damaged")
+			var key string
+			if h.Name, key, _ = strings.Cut(v, " "); key == "" && h.Name != allHomes { // of a version that kept none
+				p, _ := cfg.Peer(h.Name)
+				if key, u.old = p.Key.String(), true; p.Name == "" {
+					continue // it is none any more
 				}
+			}
+			if h.Key, _ = config.ParseKey(key); (h.Key == config.Key{}) != (h.Name == allHomes) {
+				x.fail("homes", "damaged")
 			}
 			one.Homes = append(one.Homes, h)
 		}
 		copy(one.Key[:], key)
-		if !ok || len(key) != len(one.Key) || !u.Network.Contains(at) || at == u.gateway() || u.find(name) != nil || u.taken(at) || slices.ContainsFunc(u.List, func(y user) bool { return y.Key == one.Key }) || len(u.List) == maxUsers {
+		if !ok || len(key) != len(one.Key) || !u.Network.Contains(at) || at == u.gateway() || u.find(name) != nil || u.taken(&one) || len(u.List) == maxUsers {
 			x.fail("user", "damaged")
 		}
 		if x.err != nil {
@@ -136,8 +144,14 @@ func (u *users) find(name string) *user {
 	return nil
 }
 
-func (u *users) taken(a netip.Addr) bool {
-	return slices.ContainsFunc(u.List, func(x user) bool { return x.Address == a })
+// taken tells whether another has the address or the key.
+func (u *users) taken(x *user) bool {
+	for i := range u.List {
+		if y := &u.List[i]; y.Address == x.Address || y.Key == x.Key {
+			return true
+		}
+	}
+	return false
 }
 
 // usersNetwork chooses a network for the users in one of the pools that
@@ -193,7 +207,7 @@ func (u *users) add(x user, pools, avoid []netip.Prefix, seed uint64) (*user, er
 		}
 		copy(u.Private[:], k.Bytes())
 	}
-	for x.Address = u.gateway().Next(); u.taken(x.Address); {
+	for x.Address = u.gateway().Next(); u.taken(&x); {
 		x.Address = x.Address.Next()
 	}
 	u.List = append(u.List, x)
@@ -203,24 +217,9 @@ func (u *users) add(x user, pools, avoid []netip.Prefix, seed uint64) (*user, er
 func (d *Daemon) loadUsers() {
 	t, err := readTable(filepath.Join(d.opt.StateDir, usersFile))
 	if err == nil {
-		d.users, err = decodeUsers(t)
+		d.users, err = decodeUsers(t, d.cfg)
 	}
-	old := false
-	for i := range d.users.List {
-		x := &d.users.List[i]
-		homes := x.Homes
-		x.Homes = nil
-		for _, h := range homes {
-			if h.Name != allHomes && h.Key == (config.Key{}) {
-				p, _ := d.cfg.Peer(h.Name)
-				if old, h.Key = true, p.Key; h.Key == (config.Key{}) {
-					continue // it is none any more
-				}
-			}
-			x.Homes = append(x.Homes, h)
-		}
-	}
-	if old && err == nil {
+	if d.users.old && err == nil {
 		err = d.saveUsers()
 	}
 	if err != nil {
@@ -246,26 +245,27 @@ func (d *Daemon) saveUsers() error {
 // taken whether its device is there or not. It looks whether it is another's, too.
 func (d *Daemon) links() ([]link, error) {
 	ls, err := d.opt.Links()
-	before := d.usersClash
-	d.usersClash = nil
-	if n := d.users.Network; len(d.users.List) > 0 {
-		taken := slices.Clip(ls)
-		for _, p := range d.cfg.Main.Networks {
-			taken = append(taken, link{device: "list network", prefix: p, address: p.Addr()})
+	clash, n := "", d.users.Network
+	if len(d.users.List) > 0 {
+		if overlaps(n, d.cfg.Main.Networks) {
+			clash = "list network"
 		}
-		for _, l := range taken {
+		for i := range ls {
 			// A large one that is only routed to, such as half of the world, takes nothing away.
-			if !ours(l) && n.Overlaps(l.prefix) && (l.address.IsValid() || l.prefix.Bits() >= userBits) {
-				d.usersClash = fmt.Errorf("their network %s is also that of %s, %s: change that one, or remove all users and add them again", n, l.device, l.prefix)
+			if l := &ls[i]; n.Overlaps(l.prefix) && !ours(*l) && (l.address.IsValid() || l.prefix.Bits() >= userBits) {
+				clash = l.device
 			}
 		}
 		ls = append(slices.Clip(ls), link{prefix: n})
 	}
-	if (before == nil) != (d.usersClash == nil) {
+	switch {
+	case clash == "" && d.usersClash != nil:
+		d.usersClash = nil
 		d.kick()
-		if before == nil {
-			d.log.Error("users can't come in", "err", d.usersClash)
-		}
+	case clash != "" && d.usersClash == nil:
+		d.usersClash = errors.New("their network " + n.String() + " is also that of " + clash + ": change that one, or remove all users and add them again")
+		d.log.Error("users can't come in", "err", d.usersClash)
+		d.kick()
 	}
 	return ls, err
 }
@@ -400,17 +400,16 @@ func (d *Daemon) busUsers(ctx context.Context, _ *ubus.Request) (ubus.Table, err
 		list := ubus.Array{}
 		for i := range d.users.List {
 			x := &d.users.List[i]
-			var homes []string // by the names that they have now
-			for _, h := range x.Homes {
-				p := slices.IndexFunc(d.cfg.Peers, func(p config.Peer) bool { return p.Key == h.Key })
-				if p >= 0 {
-					h.Name = d.cfg.Peers[p].Name
-				}
-				if p >= 0 || h.Name == allHomes {
-					homes = append(homes, h.Name)
+			homes := ubus.Array{} // by the names that they have now
+			for j := range d.cfg.Peers {
+				if p := &d.cfg.Peers[j]; x.reaches(p.Key[:]) {
+					homes = append(homes, p.Name)
 				}
 			}
-			t := ubus.T("name", x.Name, "address", x.Address.String(), "homes", list1(homes))
+			if x.reaches(nil) {
+				homes = ubus.Array{allHomes}
+			}
+			t := ubus.T("name", x.Name, "address", x.Address.String(), "homes", homes)
 			if i := slices.IndexFunc(stats, func(s datapath.UserStatus) bool { return s.Key == x.Key }); i >= 0 && !stats[i].Seen.IsZero() {
 				s := &stats[i]
 				t = append(t, ubus.T("seen_ago", int64(time.Since(s.Seen)/time.Second), "endpoint", s.Endpoint.String(), "rx_bytes", int64(s.In), "tx_bytes", int64(s.Out))...)

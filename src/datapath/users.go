@@ -290,15 +290,14 @@ func usersRules(u *Users, tunnels []Tunnel) (guard, to, nat []string) {
 	}
 	from := " -i " + UsersDevice
 	out := " -o " + UsersDevice
-	if u.shut {
-		return []string{from[1:] + " -j DROP"}, []string{out[1:] + " -j DROP"}, nil
-	}
 	list := slices.Clone(u.List)
 	sort.Slice(list, func(i, j int) bool { return list[i].Address.Less(list[j].Address) })
 	network := u.Address.Masked()
 	networks := slices.Clone(u.Networks)
 	sortPrefixes(networks)
-	guard = append(guard, fmt.Sprintf("-s %s -d %s/32%s -j RETURN", network, u.Address.Addr(), from))
+	if !u.shut {
+		guard = append(guard, fmt.Sprintf("-s %s -d %s/32%s -j RETURN", network, u.Address.Addr(), from))
+	}
 	for _, n := range networks {
 		guard = append(guard, fmt.Sprintf("-s %s -d %s%s -j RETURN", network, n, from))
 		to = append(to, fmt.Sprintf("-s %s%s -j RETURN", n, out))
