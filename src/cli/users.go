@@ -83,7 +83,7 @@ func usersText(t ubus.Table) string {
 		name, _ := row.GetString("name")
 		address, _ := row.GetString("address")
 		homes, _ := row.GetStrings("homes")
-		state := "never came"
+		state := "not seen since the gateway started"
 		if ago, ok := row.GetInt("seen_ago"); ok {
 			from, _ := row.GetString("endpoint")
 			in, _ := row.GetInt("rx_bytes")

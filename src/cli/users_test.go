@@ -31,7 +31,7 @@ func TestUserCommand(t *testing.T) {
 		t.Fatalf("%s", out)
 	}
 	private := m[1]
-	if out := a.must("users"); !strings.Contains(out, "phone") || !strings.Contains(out, m[2]) || !strings.Contains(out, "never came, may reach all") {
+	if out := a.must("users"); !strings.Contains(out, "phone") || !strings.Contains(out, m[2]) || !strings.Contains(out, "not seen since the gateway started, may reach all") {
 		t.Error(out)
 	}
 	filepath.Walk(a.dir, func(path string, st os.FileInfo, err error) error {

@@ -389,3 +389,40 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestNobodyIsCalledAll: "htip user add phone --home all" means every home.
+func TestNobodyIsCalledAll(t *testing.T) {
+	if name, ok := PeerName("All"); ok {
+		t.Error(name)
+	}
+	if name := (Config{}).FreeName("all.example.org"); name != "all-2" {
+		t.Error(name)
+	}
+	key := "option key 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='\n"
+	for _, section := range []string{"config peer 'all'\n", "config peer 'x'\noption name 'ALL'\n"} {
+		c, problems := decodeText(t, "config htip 'main'\n"+section+key)
+		if len(c.Peers) != 0 || !strings.Contains(lines(problems), "other than all") {
+			t.Errorf("%+v, %s", c.Peers, lines(problems))
+		}
+	}
+}
+
+// TestPeersOfOneDevice: of two names whose devices would be called the same the
+// first one stays, and nobody gets the second by what he calls himself.
+func TestPeersOfOneDevice(t *testing.T) {
+	const long, like = "bobs-home-in-berlin", "bobs-029a0"
+	if Short(long) != like || Short(like) != like {
+		t.Fatal(Short(long))
+	}
+	key := func(s string) string { return "option key 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdH" + s + "='\n" }
+	c, problems := decodeText(t, "config htip 'main'\nconfig peer\noption name '"+long+"'\n"+key("h8")+"config peer\noption name '"+like+"'\n"+key("h4"))
+	if len(c.Peers) != 1 || c.Peers[0].Name != long || !strings.Contains(lines(problems), like) {
+		t.Errorf("%+v, %s", c.Peers, lines(problems))
+	}
+	if name := c.FreeName(like + ".example.org"); name != like+"-2" {
+		t.Error(name)
+	}
+	if p, ok := c.Like(like); !ok || p.Name != long {
+		t.Error(p, ok)
+	}
+}

@@ -206,7 +206,7 @@ func decodePeer(s *section, label string) (Peer, Problems) {
 		ps.add(Problem{Severity: Error, Section: title, Option: "option " + option, Missing: true, Want: want})
 	}
 	if s.option("name") == nil {
-		name, ok := labelName(s.name)
+		name, ok := PeerName(s.name)
 		switch {
 		case ok:
 			p.Name = name
@@ -236,7 +236,7 @@ func newClaims() claims {
 }
 
 func (c claims) add(p Peer) {
-	c.names[p.Name], c.keys[p.Key] = p.Name, p.Name
+	c.names[Short(p.Name)], c.keys[p.Key] = p.Name, p.Name
 	if p.Domain != "" {
 		c.domains[p.Domain] = p.Name
 	}
@@ -248,7 +248,9 @@ func (c claims) conflicts(p Peer, m *Main, title string) Problems {
 	clash := func(option, value, want string) {
 		ps.add(Problem{Severity: Error, Section: title, Option: option, Value: value, Want: want})
 	}
-	if _, ok := c.names[p.Name]; ok {
+	if q, ok := c.names[Short(p.Name)]; ok && q != p.Name {
+		clash("name", p.Name, "want another one: cut to a device's length it is that of peer "+q)
+	} else if ok {
 		clash("name", p.Name, "want another one than the peer above has")
 	}
 	if q, ok := c.keys[p.Key]; ok {

@@ -189,7 +189,7 @@ func labelName(v string) (string, bool) { return lower(v), hostLabel(lower(v)) }
 // peerFields are the options of a section of type peer, in the order in which a
 // new one is written.
 var peerFields = fields[Peer]{
-	text("name", wantPeerName, func(p *Peer) *string { return &p.Name }, labelName,
+	text("name", wantPeerName, func(p *Peer) *string { return &p.Name }, PeerName,
 		func(p Peer) []string { return []string{p.Name} }),
 	boolean("enabled", func(p *Peer) *bool { return &p.Enabled },
 		func(p Peer) []string { return unless(p.Enabled, "0") }),
@@ -219,7 +219,7 @@ var peerFields = fields[Peer]{
 }
 
 const (
-	wantPeerName = "want a word of a-z, 0-9 and hyphens, such as: option name 'bobs-home'"
+	wantPeerName = "want a word of a-z, 0-9 and hyphens other than all, such as: option name 'bobs-home'"
 	wantKey      = `want 44 characters of base64 as printed by "htip key" on the other router`
 )
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // PublicName brings a home's name in the public DNS into its one form; false for
@@ -11,8 +12,11 @@ import (
 func PublicName(s string) (string, bool) { return publicName(s) }
 
 // PeerName brings what a peer shall be called into its one form; false for what
-// is no DNS label.
-func PeerName(s string) (string, bool) { return labelName(s) }
+// is no DNS label, and for "all", which means all of them where peers are listed.
+func PeerName(s string) (string, bool) {
+	s, ok := labelName(s)
+	return s, ok && s != "all"
+}
 
 // ParseKey reads a public key as "htip key" prints it.
 func ParseKey(s string) (Key, bool) { return parseKey(s) }
@@ -34,8 +38,10 @@ func (c Config) FreeName(domain string) string {
 	}
 	name := base
 	for n := 2; ; n++ {
-		if _, taken := c.Peer(name); !taken && hostLabel(name) {
-			return name
+		if _, ok := PeerName(name); ok {
+			if _, taken := c.Like(name); !taken {
+				return name
+			}
 		}
 		name = fmt.Sprintf("%s-%d", base, n)
 	}
@@ -54,3 +60,26 @@ func CheckAccess(list []string) error {
 // KeyOf is the key with these octets; false when they are none, or one that
 // everybody can sign for.
 func KeyOf(b []byte) (k Key, ok bool) { return parseKey(base64.StdEncoding.EncodeToString(b)) }
+
+// Short is what a peer's device is called by: at most ten characters of the name,
+// or five and a hash when it is longer.
+func Short(name string) string {
+	const room = 10
+	if len(name) <= room {
+		return name
+	}
+	sum := uint32(2166136261) // FNV-1a
+	for i := range len(name) {
+		sum = (sum ^ uint32(name[i])) * 16777619
+	}
+	return fmt.Sprintf("%s%05x", name[:room-5], sum&0xfffff)
+}
+
+// Like is the peer that has this name, or whose device would be called the same.
+func (c Config) Like(name string) (Peer, bool) {
+	short := Short(name)
+	if i := slices.IndexFunc(c.Peers, func(p Peer) bool { return Short(p.Name) == short }); i >= 0 {
+		return c.Peers[i], true
+	}
+	return Peer{}, false
+}

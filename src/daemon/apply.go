@@ -75,9 +75,9 @@ func (d *Daemon) applied(w wish, report datapath.Report, err error) {
 		d.log.Error("data path", "err", err)
 		again = true
 	}
-	if d.usersErr = report.Errors[datapath.UsersDevice]; d.usersErr != nil {
-		d.log.Error("users can't come in", "err", d.usersErr)
-		again = again || !datapath.IsPermanent(d.usersErr)
+	before := d.usersErr
+	if d.usersErr = report.Errors[datapath.UsersDevice]; d.usersErr != nil && (before == nil || before.Error() != d.usersErr.Error()) {
+		d.log.Error("users can't come in", "err", d.usersErr) // it may last for months, and is tried again with each recheck
 	}
 	for dev, id := range w.ids {
 		name := w.peers[dev]

@@ -165,6 +165,41 @@ func TestCrowdedLooksNamesUp(t *testing.T) {
 	}
 }
 
+// TestTurns: everybody is in a round once, wherever it begins. The routers have
+// 32 bits: GOARCH=386 go test.
+func TestTurns(t *testing.T) {
+	for _, x := range []struct {
+		begin uint64
+		want  string
+	}{{0, "abc"}, {1, "bca"}, {1<<64 - 1, "abc"}, {1<<63 - 1, "bca"}, {1<<31 - 1, "bca"}} {
+		got := ""
+		for i := range 3 {
+			got += string("abc"[turn(x.begin, i, 3)])
+		}
+		if got != x.want {
+			t.Errorf("from %d: %s", x.begin, got)
+		}
+	}
+}
+
+// TestDoorStaysClosed: strangers who come when the time is up, but the loop was
+// busy, find the door closed.
+func TestDoorStaysClosed(t *testing.T) {
+	d := lonely(t, t.TempDir(), config.Key{1})
+	d.ctx, d.events = t.Context(), make(chan func(), 2)
+	d.closeDoor()
+	d.crowd.Reset(0)
+	up := <-d.events // what the loop would do now
+	d.closeDoor()
+	if up(); d.crowd == nil {
+		t.Fatal("open in the middle of a crowd")
+	}
+	d.crowd.Reset(0)
+	if (<-d.events)(); d.crowd != nil {
+		t.Error("closed for ever")
+	}
+}
+
 // TestPaceIsThePeers: more connections bring no more messages through.
 func TestPaceIsThePeers(t *testing.T) {
 	d := lonely(t, t.TempDir(), config.Key{1})

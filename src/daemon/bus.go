@@ -291,8 +291,10 @@ func (d *Daemon) statusTable() ubus.Table {
 		problems = append(append(problems, lacks...), lookedOnce)
 	}
 	problems = append(problems, d.weak()...)
-	if d.usersErr != nil {
-		problems = append(problems, "users can't come in: "+plain(d.usersErr))
+	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
+		if err != nil {
+			problems = append(problems, "users can't come in: "+plain(err))
+		}
 	}
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {

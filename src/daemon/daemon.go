@@ -63,16 +63,18 @@ type Daemon struct {
 	ended    map[string]config.Key // homes whose tunnel a user at either end has ended: names don't bring it up
 	rates    map[string]*rates
 	users    users
-	usersErr error                      // why they can't come in
-	crowd    *time.Timer                // set while strangers crowd the port, until they are gone
-	unsaved  *time.Timer                // until what peers have changed is written
-	asked    map[string]bool            // peers that a user wants connected, until they are
-	stats    map[string]datapath.Status // of the tunnels' devices, as last looked at
-	guarded  string                     // substitutes that were guarded when last looked at
-	waiters  map[string][]chan error
-	warned   string // of what is not safe
-	zoneName string // never changes while running
-	trim     *time.Timer
+	// Why they can't come in: what the data path says; another network of this
+	// router; the file, until it is written anew.
+	usersErr, usersClash, usersLost error
+	crowd                           *time.Timer                // set while strangers crowd the port, until they are gone
+	unsaved                         *time.Timer                // until what peers have changed is written
+	asked                           map[string]bool            // peers that a user wants connected, until they are
+	stats                           map[string]datapath.Status // of the tunnels' devices, as last looked at
+	guarded                         string                     // substitutes that were guarded when last looked at
+	waiters                         map[string][]chan error
+	warned                          string // of what is not safe
+	zoneName                        string // never changes while running
+	trim                            *time.Timer
 
 	hosts     map[string][]netip.Addr     // of this home, that lists of access name; replaced, never changed
 	refused   map[string]datapath.Refused // by device, as last read
@@ -323,9 +325,6 @@ func (d *Daemon) begin() error {
 	d.loadStrangers()
 	d.setPeers()
 	d.adopt(ctx)
-	if len(d.users.List) > 0 {
-		d.kick()
-	}
 	return nil
 }
 

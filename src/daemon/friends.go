@@ -102,9 +102,9 @@ func (d *Daemon) lookUpFriends() {
 	}) {
 		return
 	}
-	begin := int(random() >> 33) // not always the same ones when there are more than a round has time for
+	begin := random() // not always the same ones when there are more than a round has time for
 	for i := range peers {
-		p := peers[(begin+i)%len(peers)]
+		p := &peers[turn(begin, i, len(peers))]
 		limit, stop := context.WithTimeout(ctx, lookEachIn)
 		addrs, _ := d.names.Resolve(limit, p.Domain)
 		stop()
@@ -115,20 +115,29 @@ func (d *Daemon) lookUpFriends() {
 	}
 }
 
+// turn is the place among n of whose turn it is after i others, from somewhere on.
+func turn(begin uint64, i, n int) int {
+	return int((begin%uint64(n) + uint64(i)) % uint64(n)) // an int has 32 bits on a router
+}
+
 // closeDoor lets the firewall turn most strangers away until they are gone.
 func (d *Daemon) closeDoor() {
 	if d.crowd != nil {
-		d.crowd.Reset(calmAfter)
-		return
+		d.crowd.Stop()
+	} else {
+		d.log.Info("strangers crowd the port of the control channel: the firewall lets few of them through")
+		d.kick()
 	}
-	d.log.Info("strangers crowd the port of the control channel: the firewall lets few of them through")
-	d.crowd = time.AfterFunc(calmAfter, func() {
+	var mine *time.Timer
+	mine = time.AfterFunc(calmAfter, func() {
 		d.post(func() {
-			d.crowd = nil
-			d.kick()
+			if d.crowd == mine { // else they came again when it had gone off already
+				d.crowd = nil
+				d.kick()
+			}
 		})
 	})
-	d.kick()
+	d.crowd = mine
 }
 
 // door is what the firewall should do about strangers.

@@ -26,10 +26,6 @@ const (
 // invite, and this one comes again and goes on.
 func (d *Daemon) invited(c *control.Conn, m *htip.Message) {
 	now, from, key := time.Now(), c.Remote().Addr(), c.Key()
-	if !d.guesses.Allowed(from, now) {
-		d.turn(c, m, htip.ReasonBusy, "too many wrong invites from your network; wait ten minutes")
-		return
-	}
 	exporter, err := c.Export(inviteLabel, nil, htip.ExporterSize)
 	if err != nil {
 		d.turn(c, m, htip.ReasonServer, "the invite can't be checked")
@@ -37,8 +33,12 @@ func (d *Daemon) invited(c *control.Conn, m *htip.Message) {
 	}
 	i, r, text := d.invites.Judge(now, m.Invite, exporter, key)
 	if i == nil {
-		if r == htip.ReasonInvite {
+		switch { // who has an invite is none of those who guess from his network
+		case r != htip.ReasonInvite:
+		case d.guesses.Allowed(from, now):
 			d.guesses.Wrong(from, now)
+		default:
+			r, text = htip.ReasonBusy, "too many wrong invites from your network; wait ten minutes"
 		}
 		d.turn(c, m, r, text)
 		return
@@ -57,7 +57,7 @@ func (d *Daemon) invited(c *control.Conn, m *htip.Message) {
 	p := config.NewPeer("")
 	p.Key, p.Access = config.Key(key), i.Access
 	cfg, _, err := config.Load(d.opt.Config)
-	if _, taken := cfg.Peer(i.Name); err == nil && i.Name != "" && !taken {
+	if _, taken := cfg.Like(i.Name); err == nil && i.Name != "" && !taken {
 		p.Name = i.Name
 	}
 	name, _, err := d.addPeer(p, m.Domain) // its reload settles the invite
@@ -92,13 +92,15 @@ func (d *Daemon) showInvite(c conn, m *htip.Message) error {
 }
 
 func (d *Daemon) busInvite(r *ubus.Request) (ubus.Table, error) {
-	name, _ := r.Args.GetString("name")
-	access, _ := r.Args.GetStrings("access")
+	p, err := newPeer(r)
+	if err != nil {
+		return sorry(err), nil
+	}
 	seconds, ok := r.Args.GetInt("expires")
 	if !ok {
 		seconds = int64(inviteDefault / time.Second)
 	}
-	s, number, expires, err := d.invite(name, access, seconds)
+	s, number, expires, err := d.invite(p.Name, p.Access, seconds)
 	if err != nil {
 		return sorry(err), nil
 	}
@@ -117,9 +119,6 @@ func (d *Daemon) invite(name string, access []string, seconds int64) (s string, 
 		return "", 0, 0, errors.New("this home takes no requests: set option accept 'ask' or 'known' first")
 	case main.Domain == "":
 		return "", 0, 0, errors.New("this home has no public name by which the other one could find it: set option domain first")
-	}
-	if err := config.CheckAccess(access); err != nil {
-		return "", 0, 0, err
 	}
 	if name != "" {
 		if name, err = d.newName(d.cfg, name); err != nil {

@@ -123,12 +123,14 @@ func newPeer(r *ubus.Request) (config.Peer, error) {
 	if s, ok := r.Args.GetString("encryption"); ok && s != "" {
 		p.Encryption = s // checked when it is written
 	}
-	if v, ok := r.Args.Get("access"); ok {
+	if _, ok := r.Args.Get("access"); ok {
 		list, ok := r.Args.GetStrings("access")
-		if _, empty := v.(ubus.Array); !ok && !empty {
+		if !ok {
 			return p, errors.New("access is a list of words")
 		}
-		p.Access = list
+		if p.Access = list; len(list) == 0 { // in a configuration that would be everything
+			p.Access = []string{config.AccessNone}
+		}
 	}
 	return p, config.CheckAccess(p.Access)
 }

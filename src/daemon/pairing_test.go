@@ -10,6 +10,7 @@ import (
 
 	"htip/src/control"
 	"htip/src/htip"
+	"htip/src/ubus"
 )
 
 func TestPick(t *testing.T) {
@@ -88,5 +89,32 @@ func TestStrangersFile(t *testing.T) {
 	os.WriteFile(file, bytes.Replace(good, []byte("BgYG"), []byte("!"), 1), 0o600)
 	if got, keys, err := read(); err == nil || len(got) != 2 || len(keys) != 0 {
 		t.Errorf("%+v %v %v", got, keys, err)
+	}
+}
+
+// TestAccessOfANewPeer: what is no list of words opens nothing, and an empty list
+// is one; only where nothing is said everything is open.
+func TestAccessOfANewPeer(t *testing.T) {
+	for _, x := range []struct {
+		args ubus.Table
+		want string // access, or the error
+	}{
+		{ubus.T("access", ubus.Array{"nas", int32(445)}), "a list of words"},
+		{ubus.T("access", ubus.Array{int32(445)}), "a list of words"},
+		{ubus.T("access", "nas"), "a list of words"},
+		{ubus.T("access", nil), "a list of words"},
+		{ubus.T("access", ubus.Array{"nas:tcp:x"}), "nas:tcp:x"},
+		{ubus.T("access", ubus.Array{}), "[none]"},
+		{ubus.T("access", ubus.Array{"nas", "tv"}), "[nas tv]"},
+		{nil, "[]"},
+	} {
+		p, err := newPeer(&ubus.Request{Args: x.args})
+		if got := fmt.Sprint(p.Access, err); !strings.Contains(got, x.want) || (err == nil) != (x.want[0] == '[') {
+			t.Errorf("%v: %s, want %s", x.args, got, x.want)
+		}
+		d := readyForUsers(t)
+		if out, err := d.busInvite(&ubus.Request{Args: x.args}); err != nil || strings.Contains(fmt.Sprint(out), x.want) != (x.want[0] != '[') || len(d.invites) > 0 && !strings.Contains(fmt.Sprint(d.invites[0].Access), x.want) {
+			t.Errorf("%v: %v, %v, %v", x.args, out, err, d.invites)
+		}
 	}
 }

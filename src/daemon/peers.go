@@ -236,16 +236,5 @@ func (d *Daemon) peer(name string) *config.Peer {
 	return nil
 }
 
-// device is the name of the tunnel to a peer: at most ten characters of the
-// peer's name, or five and a hash when it is longer.
-func device(peer string) string {
-	const room = 10
-	if len(peer) <= room {
-		return datapath.DevicePrefix + peer
-	}
-	sum := uint32(2166136261) // FNV-1a
-	for i := range len(peer) {
-		sum = (sum ^ uint32(peer[i])) * 16777619
-	}
-	return fmt.Sprintf("%s%s%05x", datapath.DevicePrefix, peer[:room-5], sum&0xfffff)
-}
+// device is the name of the tunnel to a peer.
+func device(peer string) string { return datapath.DevicePrefix + config.Short(peer) }

@@ -213,10 +213,10 @@ func (d *Daemon) addPeer(p config.Peer, claim string) (name string, added bool, 
 func (d *Daemon) newName(cfg config.Config, want string) (string, error) {
 	name, ok := config.PeerName(want)
 	if !ok {
-		return "", errors.New("the name of a peer is a word of a-z, 0-9 and hyphens, such as bobs-home")
+		return "", errors.New("the name of a peer is a word of a-z, 0-9 and hyphens other than all, such as bobs-home")
 	}
-	if q, ok := cfg.Peer(name); ok {
-		return "", fmt.Errorf("there is a peer %s already, with another key, fingerprint %s: choose another name", name, control.Fingerprint(q.Key[:]))
+	if q, ok := cfg.Like(name); ok {
+		return "", fmt.Errorf("there is a peer %s already, with another key, fingerprint %s: choose another name", q.Name, control.Fingerprint(q.Key[:]))
 	}
 	return name, nil
 }

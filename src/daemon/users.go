@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -8,9 +9,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"htip/src/config"
@@ -34,7 +38,23 @@ type user struct {
 	Name    string // DNS label
 	Key     [32]byte
 	Address netip.Addr
-	Homes   []string // names of peers that she may reach, or allHomes alone
+	Homes   []opened // homes that she may reach, or allHomes alone
+}
+
+// opened is a home that a user may reach. Its key says which it is: another home
+// may be called so one day. The name is for who reads the file.
+type opened struct {
+	Name string
+	Key  config.Key // none with allHomes
+}
+
+func (x *user) reaches(key []byte) bool {
+	for i := range x.Homes {
+		if h := &x.Homes[i]; h.Name == allHomes || bytes.Equal(h.Key[:], key) {
+			return true
+		}
+	}
+	return false
 }
 
 // users are all of them. The zero value has nobody.
@@ -42,6 +62,7 @@ type users struct {
 	Private [32]byte     // of the device
 	Network netip.Prefix // chosen with the first user; the address of this router is its first
 	List    []user
+	old     bool // read from a file without the homes' keys
 }
 
 func (u *users) gateway() netip.Addr { return u.Network.Addr().Next() }
@@ -50,21 +71,28 @@ func encodeUsers(u *users) ubus.Table {
 	list := ubus.Array{}
 	for i := range u.List {
 		x := &u.List[i]
-		list = append(list, ubus.T("name", x.Name, "key", base64.StdEncoding.EncodeToString(x.Key[:]), "address", x.Address.String(), "homes", list1(x.Homes)))
+		homes := ubus.Array{}
+		for _, h := range x.Homes {
+			if h.Name != allHomes {
+				h.Name += " " + h.Key.String()
+			}
+			homes = append(homes, h.Name)
+		}
+		list = append(list, ubus.T("name", x.Name, "key", base64.StdEncoding.EncodeToString(x.Key[:]), "address", x.Address.String(), "homes", homes))
 	}
 	return ubus.T("private", base64.StdEncoding.EncodeToString(u.Private[:]), "network", u.Network.String(), "users", list)
 }
 
 // decodeUsers reads the file. A line that is damaged is left out; without its
 // head nobody is let in.
-func decodeUsers(t ubus.Table) (u users, err error) {
+func decodeUsers(t ubus.Table, cfg config.Config) (u users, err error) {
 	if len(t) == 0 {
 		return u, nil
 	}
 	r := reader{t: t}
 	private := r.bytes("private")
 	u.Network, _ = netip.ParsePrefix(r.text("network"))
-	if len(private) != len(u.Private) || u.Network.Bits() != userBits || !u.Network.Addr().IsPrivate() || u.Network != u.Network.Masked() {
+	if len(private) != len(u.Private) || slices.Max(private) == 0 || u.Network.Bits() != userBits || !u.Network.Addr().IsPrivate() || u.Network != u.Network.Masked() {
 		r.fail("network", "none, or no key")
 	}
 	if r.err != nil {
@@ -78,10 +106,24 @@ func decodeUsers(t ubus.Table) (u users, err error) {
 		x := reader{t: row}
 		name, ok := config.PeerName(x.text("name"))
 		key, at := x.bytes("key"), x.addr("address")
+		one := user{Name: name, Address: at}
 		homes, _ := row.GetStrings("homes")
-		one := user{Name: name, Address: at, Homes: homes}
+		for _, v := range homes {
+			var h opened
+			var key string
+			if h.Name, key, _ = strings.Cut(v, " "); key == "" && h.Name != allHomes { // of a version that kept none
+				p, _ := cfg.Peer(h.Name)
+				if key, u.old = p.Key.String(), true; p.Name == "" {
+					continue // it is none any more
+				}
+			}
+			if h.Key, _ = config.ParseKey(key); (h.Key == config.Key{}) != (h.Name == allHomes) {
+				x.fail("homes", "damaged")
+			}
+			one.Homes = append(one.Homes, h)
+		}
 		copy(one.Key[:], key)
-		if !ok || len(key) != len(one.Key) || !u.Network.Contains(at) || at == u.gateway() || u.find(name) != nil || u.taken(at) || len(u.List) == maxUsers {
+		if !ok || len(key) != len(one.Key) || !u.Network.Contains(at) || at == u.gateway() || u.find(name) != nil || u.taken(&one) || len(u.List) == maxUsers {
 			x.fail("user", "damaged")
 		}
 		if x.err != nil {
@@ -102,8 +144,14 @@ func (u *users) find(name string) *user {
 	return nil
 }
 
-func (u *users) taken(a netip.Addr) bool {
-	return slices.ContainsFunc(u.List, func(x user) bool { return x.Address == a })
+// taken tells whether another has the address or the key.
+func (u *users) taken(x *user) bool {
+	for i := range u.List {
+		if y := &u.List[i]; y.Address == x.Address || y.Key == x.Key {
+			return true
+		}
+	}
+	return false
 }
 
 // usersNetwork chooses a network for the users in one of the pools that
@@ -159,7 +207,7 @@ func (u *users) add(x user, pools, avoid []netip.Prefix, seed uint64) (*user, er
 		}
 		copy(u.Private[:], k.Bytes())
 	}
-	for x.Address = u.gateway().Next(); u.taken(x.Address); {
+	for x.Address = u.gateway().Next(); u.taken(&x); {
 		x.Address = x.Address.Next()
 	}
 	u.List = append(u.List, x)
@@ -169,23 +217,55 @@ func (u *users) add(x user, pools, avoid []netip.Prefix, seed uint64) (*user, er
 func (d *Daemon) loadUsers() {
 	t, err := readTable(filepath.Join(d.opt.StateDir, usersFile))
 	if err == nil {
-		d.users, err = decodeUsers(t)
+		d.users, err = decodeUsers(t, d.cfg)
+	}
+	if d.users.old && err == nil {
+		err = d.saveUsers()
 	}
 	if err != nil {
-		d.log.Error("some of the users can't come in any more: remove them and add them again", "err", err)
+		d.usersLost = fmt.Errorf("%s: %w: add who is missing anew, or put a good file there and restart htipd", usersFile, err)
+		d.log.Error("users can't come in", "err", d.usersLost)
 	}
 }
 
+// saveUsers keeps a file that could not be read whole: with the device's key in
+// it, nobody needs a new configuration.
 func (d *Daemon) saveUsers() error {
-	return writeTable(filepath.Join(d.opt.StateDir, usersFile), encodeUsers(&d.users))
+	path := filepath.Join(d.opt.StateDir, usersFile)
+	if d.usersLost != nil {
+		if err := os.Rename(path, path+".bad"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		d.usersLost = nil
+	}
+	return writeTable(path, encodeUsers(&d.users))
 }
 
 // links are our addresses and routes, and the network of the users, which is
-// taken whether its device is there or not.
+// taken whether its device is there or not. It looks whether it is another's, too.
 func (d *Daemon) links() ([]link, error) {
 	ls, err := d.opt.Links()
+	clash, n := "", d.users.Network
 	if len(d.users.List) > 0 {
-		ls = append(slices.Clip(ls), link{prefix: d.users.Network})
+		if overlaps(n, d.cfg.Main.Networks) {
+			clash = "list network"
+		}
+		for i := range ls {
+			// A large one that is only routed to, such as half of the world, takes nothing away.
+			if l := &ls[i]; n.Overlaps(l.prefix) && !ours(*l) && (l.address.IsValid() || l.prefix.Bits() >= userBits) {
+				clash = l.device
+			}
+		}
+		ls = append(slices.Clip(ls), link{prefix: n})
+	}
+	switch {
+	case clash == "" && d.usersClash != nil:
+		d.usersClash = nil
+		d.kick()
+	case clash != "" && d.usersClash == nil:
+		d.usersClash = errors.New("their network " + n.String() + " is also that of " + clash + ": change that one, or remove all users and add them again")
+		d.log.Error("users can't come in", "err", d.usersClash)
+		d.kick()
 	}
 	return ls, err
 }
@@ -195,7 +275,7 @@ func (d *Daemon) usersPort() uint16 { return d.cfg.Main.L2TPPort - 1 }
 
 // wantedUsers is what the data path should let in.
 func (d *Daemon) wantedUsers(tunnels map[string]*tunnel) (w datapath.Users) {
-	if len(d.users.List) == 0 {
+	if len(d.users.List) == 0 || d.usersClash != nil {
 		return w
 	}
 	w = datapath.Users{Private: d.users.Private, Port: d.usersPort(), Address: netip.PrefixFrom(d.users.gateway(), userBits), Networks: d.home.Networks}
@@ -203,7 +283,7 @@ func (d *Daemon) wantedUsers(tunnels map[string]*tunnel) (w datapath.Users) {
 		x := &d.users.List[i]
 		one := datapath.User{Key: x.Key, Address: x.Address}
 		for _, name := range sorted(tunnels) {
-			if x.Homes != nil && (x.Homes[0] == allHomes || slices.Contains(x.Homes, name)) {
+			if x.reaches(tunnels[name].Key) {
 				one.Homes = append(one.Homes, device(name))
 			}
 		}
@@ -234,17 +314,19 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 	if err != nil || len(key) != 32 || slices.Max(key) == 0 {
 		return sorry(errors.New("a user's key is a WireGuard public key: 44 characters of base64")), nil
 	}
-	homes, _ := r.Args.GetStrings("homes")
-	if len(homes) == 0 {
-		homes = nil
-	}
-	for _, h := range homes {
-		if h != allHomes && d.peer(h) == nil {
+	names, _ := r.Args.GetStrings("homes")
+	var homes []opened
+	for _, h := range names {
+		p := d.peer(h)
+		if h == allHomes {
+			p = &config.Peer{Name: h}
+		} else if p == nil {
 			return sorry(fmt.Errorf("no peer %q is configured; htip peers lists them", h)), nil
 		}
+		homes = append(homes, opened{p.Name, p.Key})
 	}
-	if slices.Contains(homes, allHomes) {
-		homes = []string{allHomes}
+	if slices.Contains(names, allHomes) {
+		homes, names = []opened{{Name: allHomes}}, []string{allHomes}
 	}
 	if err := d.canHaveUsers(); err != nil {
 		return sorry(err), nil
@@ -265,7 +347,7 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 		d.users = before
 		return sorry(err), nil
 	}
-	d.log.Info("user added", "name", name, "address", added.Address.String(), "homes", fmt.Sprint(homes))
+	d.log.Info("user added", "name", name, "address", added.Address.String(), "homes", fmt.Sprint(names))
 	d.homeChanged() // their network is occupied now
 	d.kick()
 	private, _ := ecdh.X25519().NewPrivateKey(d.users.Private[:])
@@ -274,7 +356,7 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 		reach = append(reach, prefixes(d.cfg.Main.Pool)...) // wherever the homes' substitutes lie, now and later
 	}
 	return ubus.T(
-		"name", name, "address", added.Address.String(), "gateway", d.users.gateway().String(), "homes", list1(homes),
+		"name", name, "address", added.Address.String(), "gateway", d.users.gateway().String(), "homes", list1(names),
 		"key", base64.StdEncoding.EncodeToString(private.PublicKey().Bytes()), "host", d.cfg.Main.Domain, "port", int64(d.usersPort()), "reach", reach,
 	), nil
 }
@@ -288,7 +370,7 @@ func (d *Daemon) canHaveUsers() error {
 	case d.cfg.Main.Domain == "":
 		return errors.New("this home has no public name by which a phone could find it: set option domain first")
 	}
-	return d.homeErr
+	return errors.Join(d.homeErr, d.usersClash)
 }
 
 func (d *Daemon) busUserRemove(r *ubus.Request) (ubus.Table, error) {
@@ -304,6 +386,7 @@ func (d *Daemon) busUserRemove(r *ubus.Request) (ubus.Table, error) {
 		return sorry(err), nil
 	}
 	d.log.Info("user removed", "name", name)
+	d.homeChanged() // the network may be free now
 	d.kick()
 	return ubus.T("name", name), nil
 }
@@ -317,7 +400,16 @@ func (d *Daemon) busUsers(ctx context.Context, _ *ubus.Request) (ubus.Table, err
 		list := ubus.Array{}
 		for i := range d.users.List {
 			x := &d.users.List[i]
-			t := ubus.T("name", x.Name, "address", x.Address.String(), "homes", list1(x.Homes))
+			homes := ubus.Array{} // by the names that they have now
+			for j := range d.cfg.Peers {
+				if p := &d.cfg.Peers[j]; x.reaches(p.Key[:]) {
+					homes = append(homes, p.Name)
+				}
+			}
+			if x.reaches(nil) {
+				homes = ubus.Array{allHomes}
+			}
+			t := ubus.T("name", x.Name, "address", x.Address.String(), "homes", homes)
 			if i := slices.IndexFunc(stats, func(s datapath.UserStatus) bool { return s.Key == x.Key }); i >= 0 && !stats[i].Seen.IsZero() {
 				s := &stats[i]
 				t = append(t, ubus.T("seen_ago", int64(time.Since(s.Seen)/time.Second), "endpoint", s.Endpoint.String(), "rx_bytes", int64(s.In), "tx_bytes", int64(s.Out))...)

@@ -16,6 +16,10 @@ import (
 // leaves them behind empty; legacy tables are kernel modules and stay.
 const fileTables = "tables"
 
+// doorTries is how often in a row a [Door] must fail until it is the kernel that
+// can't keep it: what fails once may be somebody else's lock, or his change.
+const doorTries = 3
+
 // savedNow reads the rules of all tables: one exec, which is all that an Apply
 // without changes costs.
 func (m *Manager) savedNow(ctx context.Context) (savedRules, error) {
@@ -34,7 +38,9 @@ func (m *Manager) savedNow(ctx context.Context) (savedRules, error) {
 // applyRules makes the rules what they should be, by at most one
 // iptables-restore, and forgets the flows of tunnels whose rules changed.
 func (m *Manager) applyRules(ctx context.Context, w Wanted, r *Report) error {
-	if m.noDoor {
+	if w.Door.Port == 0 {
+		m.noDoor = 0 // somebody may install what is missing until the next crowd
+	} else if m.noDoor >= doorTries {
 		w.Door = Door{}
 	}
 	if len(w.Tunnels) == 0 && len(w.Users.List) == 0 {
@@ -64,13 +70,18 @@ func (m *Manager) applyRules(ctx context.Context, w Wanted, r *Report) error {
 			return restoreAdvice(out, err)
 		}
 		// Tunnels must not miss their rules because this kernel has no xt_limit.
-		m.noDoor = true
+		tries := m.noDoor + 1
+		w.Door = Door{}
 		if err := m.applyRules(ctx, w, r); err != nil {
-			m.noDoor = false // it was something else
-			return err
+			return err // it was something else
 		}
-		r.Warnings = append(r.Warnings, "the firewall can't keep a crowd of strangers from the port, which makes this router slower while they come: "+lastLine(out))
+		if m.noDoor = tries; tries == doorTries {
+			r.Warnings = append(r.Warnings, "the firewall can't keep a crowd of strangers from the port, which makes this router slower while they come: "+lastLine(out))
+		}
 		return nil
+	}
+	if w.Door.Port != 0 {
+		m.noDoor = 0
 	}
 	m.counts.restored(text)
 	r.changed("rules in %s", strings.Join(tables, ", "))
@@ -134,7 +145,7 @@ func (m *Manager) noteTables(saved savedRules, tables []string) error {
 // dropTables removes the tables that iptables-nft made for us, if nobody has
 // put anything into them since. Nothing depends on it; a failure is no error.
 func (m *Manager) dropTables(ctx context.Context, saved savedRules, w Wanted) error {
-	if len(w.Tunnels) > 0 || w.Door.Port != 0 || len(w.Users.List) > 0 {
+	if len(w.Tunnels) > 0 || w.Door.Port != 0 || len(w.Users.List) > 0 || w.Users.shut {
 		return nil
 	}
 	path := filepath.Join(m.o.RunDir, fileTables)

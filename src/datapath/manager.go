@@ -80,7 +80,7 @@ type Manager struct {
 	wanted  Wanted // the valid part of the last Apply
 	applied bool   // before that nothing is known of what is wanted
 	counts  refusals
-	noDoor  bool // the kernel can't keep strangers from a [Door]
+	noDoor  int // how often in a row strangers could not be kept from a [Door]
 }
 
 // New makes a manager. Nothing is changed before the first call.
@@ -143,7 +143,7 @@ func New(o Options) *Manager {
 	return m
 }
 
-// Apply makes the kernel what is wanted: tunnels that are not wanted, or not
+// Apply makes the kernel what is wanted: users that are not wanted go; tunnels that are not wanted, or not
 // like this, end; then the rules are right; then missing tunnels start; then
 // routes and flows follow the links that are up. Rules come before links in
 // both directions, so that no packet ever passes untranslated or unchecked.
@@ -172,11 +172,12 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 	}
 	m.wanted, m.applied = good, true
 
+	if err := m.fewerUsers(&good.Users, &r); err != nil {
+		r.fail(UsersDevice, &Error{Device: UsersDevice, Err: err})
+		good.Users = Users{shut: true} // nobody who should be out may stay in, and no tunnel waits for that
+	}
 	running, missing, err := m.endOthers(ctx, good, &r)
 	if err != nil {
-		return r, err
-	}
-	if err := m.fewerUsers(&good.Users, &r); err != nil {
 		return r, err
 	}
 	if err := m.applyRules(ctx, good, &r); err != nil {
@@ -196,8 +197,11 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 	}
 	if len(good.Tunnels) == 0 {
 		m.tidy(&r)
-	} else if s := m.forwarding(); s != "" {
-		r.Warnings = append(r.Warnings, s)
+	}
+	if len(good.Tunnels)+len(good.Users.List) > 0 {
+		if s := m.forwarding(); s != "" {
+			r.Warnings = append(r.Warnings, s)
+		}
 	}
 	for _, c := range r.Changes {
 		m.log.Info("changed", "what", c)

@@ -64,7 +64,7 @@ func (c chain) jump() string { return c.match + " -j " + c.name() }
 //     of our hosts with such a port elsewhere would count, too; here what is dropped is not kept there.
 //   - mangle FORWARD twice more, for tunnels with limited Access only: see accessRules. Here the host has its real address
 //     in both directions: after nat PREROUTING, before nat POSTROUTING.
-//   - for persons away from home see usersRules. Of this router they reach the resolver.
+//   - for persons away from home see usersRules. Of this router they reach the resolver and an echo.
 //   - mangle OUTPUT: a session with a service of this router ends with the access to it, and must not come back from our
 //     side when flows are forgotten, not even where the peer may reach every host by then.
 //
@@ -137,17 +137,18 @@ func chainsFor(w Wanted) []chain {
 	from, users.rules, nat = usersRules(&w.Users, tunnels)
 	guard.rules = append(guard.rules, from...)
 	out.rules = append(out.rules, nat...)
+	var person []string // what a user reaches of this router
 	if len(w.Users.List) > 0 {
-		services = append(services, fmt.Sprintf("-i %s -p udp -m udp --dport 53 -j RETURN", UsersDevice), fmt.Sprintf("-i %s -p tcp -m tcp --dport 53 -j RETURN", UsersDevice))
+		i := "-i " + UsersDevice
+		person = []string{i + " -p udp -m udp --dport 53 -j RETURN", i + " -p tcp -m tcp --dport 53 -j RETURN", i + " -p icmp -m icmp --icmp-type 8 -j RETURN", i + " -j DROP"}
 	}
 	if len(tunnels) > 0 || len(w.Users.List) > 0 {
-		input.rules = []string{
-			ofOurs,
-			ofErrors,
+		input.rules = append([]string{ofOurs, ofErrors}, person...)
+		input.rules = append(input.rules,
 			fmt.Sprintf("-p udp -m udp --dport %d -j RETURN", NamesPort),
 			fmt.Sprintf("-p tcp -m tcp --dport %d -j RETURN", NamesPort),
 			"-p icmp -m icmp --icmp-type 8 -j RETURN",
-		}
+		)
 		input.rules = append(slices.Concat(input.rules, services, refuse), "-j DROP")
 		output.rules = []string{ofMiddle}
 		clamp.rules = []string{

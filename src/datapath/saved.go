@@ -342,8 +342,8 @@ func (s savedRules) devicePrefixes() map[string][]netip.Prefix {
 
 // perDevice are the rules of ours that name a device, canonical: what must be
 // equal for a tunnel's flows to stay as they are. Those of mangle, about access,
-// look at each packet, and a flow must not be forgotten because of them: see
-// ofOurs.
+// and of the users look at each packet, and a flow must not be forgotten because
+// of them: see ofOurs.
 func (s savedRules) perDevice() map[string][]string {
 	out := map[string][]string{}
 	for _, table := range sortedKeys(s.tables) {
@@ -374,9 +374,12 @@ func chainsPerDevice(chains []chain) map[string][]string {
 
 func collectByDevice(out map[string][]string, table string, rules []string) {
 	for _, r := range rules {
+		if strings.Contains(r, " -j SNAT ") { // of the users: only their flows have its addresses
+			continue
+		}
 		words := strings.Fields(r)
 		for i := 0; i+1 < len(words); i++ {
-			if (words[i] == "-i" || words[i] == "-o") && words[i+1] != anyDevice {
+			if (words[i] == "-i" || words[i] == "-o") && words[i+1] != anyDevice && words[i+1] != UsersDevice {
 				out[words[i+1]] = append(out[words[i+1]], table+" "+r)
 			}
 		}

@@ -32,6 +32,8 @@ type Users struct {
 	Address  netip.Prefix // this router's address in their network, with the network's length
 	Networks []netip.Prefix
 	List     []User
+
+	shut bool // the device is there and should not be: nothing passes it
 }
 
 // User is one of them.
@@ -231,7 +233,9 @@ func (m *Manager) moreUsers(w *Users, r *Report) error {
 		if err == nil {
 			err = m.o.users.network(UsersDevice, w.Address)
 		}
-		r.changed("device of the users started")
+		if err == nil {
+			r.changed("device of the users started")
+		}
 	}
 	if err != nil {
 		if errors.Is(err, unix.EADDRINUSE) {
@@ -241,13 +245,18 @@ func (m *Manager) moreUsers(w *Users, r *Report) error {
 	}
 	m.settings(UsersDevice, r)
 	more := wgUsers{private: w.Private, port: w.Port}
+	var old []netip.Prefix // flows of who had the address before are none of theirs
 	for _, u := range w.List {
 		if !slices.ContainsFunc(have.list, func(x wgUser) bool { return u.Key == x.Key && u.Address == x.address }) {
 			more.list = append(more.list, wgUser{UserStatus: UserStatus{Key: u.Key}, address: u.Address})
+			old = append(old, netip.PrefixFrom(u.Address, 32))
 		}
 	}
 	if len(more.list) == 0 {
 		return nil
+	}
+	if err = m.forget(old, r); err != nil {
+		return err
 	}
 	r.changed("%d users let in", len(more.list))
 	return m.o.users.setUsers(UsersDevice, &more)
@@ -276,17 +285,19 @@ func (m *Manager) UserStatus() ([]UserStatus, error) {
 // A home that is taken away from a user can't be reached at once. The rules of
 // what goes to him keep its cameras from sending on.
 func usersRules(u *Users, tunnels []Tunnel) (guard, to, nat []string) {
-	if len(u.List) == 0 {
+	if len(u.List) == 0 && !u.shut {
 		return nil, nil, nil
 	}
-	list := slices.Clone(u.List)
-	sort.Slice(list, func(i, j int) bool { return list[i].Address.Less(list[j].Address) })
 	from := " -i " + UsersDevice
 	out := " -o " + UsersDevice
+	list := slices.Clone(u.List)
+	sort.Slice(list, func(i, j int) bool { return list[i].Address.Less(list[j].Address) })
 	network := u.Address.Masked()
 	networks := slices.Clone(u.Networks)
 	sortPrefixes(networks)
-	guard = append(guard, fmt.Sprintf("-s %s -d %s/32%s -j RETURN", network, u.Address.Addr(), from))
+	if !u.shut {
+		guard = append(guard, fmt.Sprintf("-s %s -d %s/32%s -j RETURN", network, u.Address.Addr(), from))
+	}
 	for _, n := range networks {
 		guard = append(guard, fmt.Sprintf("-s %s -d %s%s -j RETURN", network, n, from))
 		to = append(to, fmt.Sprintf("-s %s%s -j RETURN", n, out))

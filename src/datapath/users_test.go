@@ -19,7 +19,8 @@ import (
 type fakeUsers struct {
 	*fakeWG
 	dev *wgUsers
-	err error
+	err error // of setUsers
+	bad error // of remove
 }
 
 var _ usersKernel = (*fakeUsers)(nil)
@@ -54,6 +55,9 @@ func (f *fakeUsers) network(name string, a netip.Prefix) error {
 }
 
 func (f *fakeUsers) remove(name string) error {
+	if f.bad != nil {
+		return f.bad
+	}
 	f.dev = nil
 	return f.fakeWG.remove(name)
 }
@@ -129,6 +133,82 @@ func TestUsersComeAndGo(t *testing.T) {
 	}
 }
 
+// TestUsersFlows: what users may reach is looked at packet by packet, so nobody's
+// flows need to be forgotten for it, and a peer's must not be: see ofOurs. Only a
+// newcomer inherits nothing from who had his address before.
+func TestUsersFlows(t *testing.T) {
+	b, _ := newUsersBench(t)
+	w := Wanted{Users: someUsers(), Tunnels: []Tunnel{homeA(), homeC()}}
+	forgotten := func(want string) {
+		t.Helper()
+		b.kernel.forgotten = nil
+		b.apply(t, w)
+		if got := strings.Join(b.kernel.forgotten, " "); got != want {
+			t.Errorf("forgotten: %q, want %q", got, want)
+		}
+	}
+	b.apply(t, Wanted{Tunnels: w.Tunnels})
+	forgotten("10.77.7.2/32 10.77.7.3/32")
+	forgotten("")
+	w.Users.List[0].Homes = nil // the last one with bob
+	forgotten("")
+	w.Users.List[1].Homes = []string{"htip-bob", "htip-carol"}
+	forgotten("")
+	w.Users.Networks = []netip.Prefix{pfx("192.168.5.0/24")}
+	forgotten("")
+	w.Users.List[0].Key = [32]byte{7}
+	forgotten("10.77.7.2/32")
+	w.Users.List = w.Users.List[:1]
+	forgotten("")
+	w.Users = Users{}
+	forgotten("")
+}
+
+// TestUsersGoAtOnce: who is removed is out, whatever hinders the tunnels.
+func TestUsersGoAtOnce(t *testing.T) {
+	b, f := newUsersBench(t)
+	w := Wanted{Users: someUsers(), Tunnels: []Tunnel{homeA()}}
+	b.apply(t, w)
+	b.driver.heldErr = unix.EIO
+	w.Users.List = w.Users.List[1:]
+	if _, err := b.Apply(context.Background(), w); err == nil || len(f.dev.list) != 1 || f.dev.list[0].Key != w.Users.List[0].Key {
+		t.Errorf("%v, %+v", err, f.dev)
+	}
+}
+
+// TestUsersThatStay: a device that can't be changed holds up no tunnel, and lets
+// nobody in.
+func TestUsersThatStay(t *testing.T) {
+	for name, x := range map[string]struct {
+		then     func(*Users)
+		err, bad error
+	}{
+		"another port": {func(u *Users) { u.Port++ }, nil, unix.EBUSY},
+		"nobody":       {func(u *Users) { *u = Users{} }, nil, unix.EBUSY},
+		"one less":     {func(u *Users) { u.List = u.List[1:] }, unix.EBUSY, nil},
+	} {
+		b, f := newUsersBench(t)
+		w := Wanted{Users: someUsers()}
+		b.apply(t, w)
+		w.Tunnels = []Tunnel{homeA()}
+		x.then(&w.Users)
+		f.err, f.bad = x.err, x.bad
+		for range 2 {
+			r, err := b.Apply(context.Background(), w)
+			text := b.fw.text()
+			if err != nil || r.Errors[UsersDevice] == nil || len(r.Errors) != 1 || len(b.driver.tunnels) != 1 || f.dev == nil ||
+				!strings.Contains(text, "-A HTIP-PREROUTING -i htip-_users -j DROP") || !strings.Contains(text, "-A HTIP-USERS-FORWARD -o htip-_users -j DROP") ||
+				strings.Count(text, UsersDevice) != 3 { // with the jump
+				t.Errorf("%s: %v, %v, %d tunnels\n%s", name, err, r.Errors, len(b.driver.tunnels), text)
+			}
+		}
+		f.err, f.bad = nil, nil
+		if r := b.apply(t, w); len(r.Errors) != 0 || strings.Contains(b.fw.text(), UsersDevice) != (len(w.Users.List) > 0) {
+			t.Errorf("%s: %v\n%s", name, r.Errors, b.fw.text())
+		}
+	}
+}
+
 // TestUsersThatCantBe: tunnels are not held up by what is wrong with users.
 func TestUsersThatCantBe(t *testing.T) {
 	for name, x := range map[string]struct {
@@ -150,6 +230,9 @@ func TestUsersThatCantBe(t *testing.T) {
 		r := b.apply(t, w)
 		if err := r.Errors[UsersDevice]; err == nil || !strings.Contains(err.Error(), x.want) || len(b.driver.tunnels) != 1 || f.dev != nil {
 			t.Errorf("%s: %v, %d tunnels, %+v", name, err, len(b.driver.tunnels), f.dev)
+		}
+		if r := b.apply(t, w); len(r.Changes) != 0 { // each is a line of the log
+			t.Errorf("%s, once more: %q", name, r.Changes)
 		}
 	}
 }

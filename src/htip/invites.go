@@ -15,7 +15,7 @@ const (
 	MaxInvites     = 16                  // that can still be used
 	MaxInviteTime  = 30 * 24 * time.Hour // from issue to expiry
 	maxInviteRows  = 32                  // with those that can't: so long their holders are told why
-	maxInviteWrong = 5                   // wrong proofs of one network in inviteWrongFor; then its proofs are not looked at
+	maxInviteWrong = 5                   // wrong proofs of one network in inviteWrongFor; then it is told to wait
 	inviteWrongFor = 10 * time.Minute
 	maxGuessers    = 32 // networks that are watched
 )
@@ -165,7 +165,7 @@ type guess struct {
 	since time.Time
 }
 
-// Allowed tells whether a proof from this address is looked at.
+// Allowed tells whether wrong proofs from this address are still counted.
 func (l Guesses) Allowed(from netip.Addr, now time.Time) bool {
 	net := network(from)
 	return !slices.ContainsFunc(l, func(g guess) bool {

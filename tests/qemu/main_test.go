@@ -236,7 +236,7 @@ func leavings(ctx context.Context, t *testing.T, h *homes.Home) string {
 	return h.Router.MustRun(ctx, `iptables-save | grep -v '^#' | sed 's/\[[0-9:]*\]//' | sort
 ip route show table all | grep -v fe80::ff: | sort # its own addresses become valid some time after the boot
 ip -br addr
-ps -o args | grep -vE '\[|^ps |^sed |^grep |^sort |agent|dnsmasq|sh -c|^COMMAND|dash|^find ' | sort
+ps -o args | grep -vE '\[|^ps |^sed |^grep |^sort|agent|dnsmasq|sh -c|^COMMAND|dash|^find ' | sort
 find /etc /run /var /tmp -type f -o -type s -o -type p | grep -vE '/htipd.log$|/messages$|^/run/dnsmasq.pid$|^/tmp/lab|^/var/run/dnsmasq.pid' | sort
 cat /etc/config/htip
 sysctl -a 2>/dev/null | grep -E 'rp_filter|ip_forward' | grep -v htip | sort`)

@@ -4,6 +4,8 @@ package qemu_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"net"
 	"strings"
 	"testing"
@@ -209,23 +211,28 @@ func testPPTPStranger(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes
 	}
 }
 
-// testPPTPSecrets: the secret is in files of root's in the run directory, and
-// nowhere else.
+// testPPTPSecrets: the secret is in the tunnel's file and, as base64 of what the
+// digits mean, in the table of tunnels, both root's and in RAM, and nowhere else.
 func testPPTPSecrets(ctx context.Context, t *testing.T, a, b *homes.Home) {
 	secret := strings.Fields(b.Router.MustRun(ctx, "cat /var/run/htip/tunnels/pptp/htip-alice/etc/chap-secrets"))[2]
 	if len(secret) != 32 {
 		t.Fatalf("%d characters", len(secret))
 	}
+	raw, err := hex.DecodeString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := base64.StdEncoding.EncodeToString(raw)
 	for _, h := range []*homes.Home{a, b} {
 		said := h.Router.MustRun(ctx, "ps -o args; cat /var/log/messages /var/log/htipd.log; htip status --json; htip peers --json; cat /var/run/htip/tunnels/pptp/*/log; cat /proc/[0-9]*/environ")
-		if strings.Contains(said, secret) {
+		if strings.Contains(said, secret) || strings.Contains(said, encoded) {
 			t.Errorf("%s tells the secret", h.Name)
 		}
-		in := h.Router.MustRun(ctx, "grep -rlI "+secret+" /etc /run /tmp /var 2>/dev/null | grep -v ^/tmp/agent | sort")
-		if !strings.Contains(in, "/run/htip/tunnels/pptp/") || strings.Count(in, "\n") != 1 {
+		in := h.Router.MustRun(ctx, "grep -rlIF -e "+secret+" -e "+encoded+" /etc /run /tmp /var 2>/dev/null | grep -v ^/tmp/agent | sort")
+		if !strings.Contains(in, "/run/htip/tunnels/pptp/") || !strings.Contains(in, "/run/htip/tunnels.json\n") || strings.Count(in, "\n") != 2 {
 			t.Errorf("%s has it in %s", h.Name, in)
 		}
-		for _, line := range strings.Split(strings.TrimSpace(h.Router.MustRun(ctx, "stat -c '%a %n' $(find /var/run/htip/tunnels -type d) "+strings.TrimSpace(in))), "\n") {
+		for _, line := range strings.Split(strings.TrimSpace(h.Router.MustRun(ctx, "stat -c '%a %n' $(find /var/run/htip/tunnels -type d) "+strings.ReplaceAll(in, "\n", " "))), "\n") {
 			if mode, _, _ := strings.Cut(line, " "); mode != "700" && mode != "600" {
 				t.Errorf("%s: others may read %s", h.Name, line)
 			}
