@@ -17,7 +17,7 @@ func TestConnectTime(t *testing.T)     { testConnectTime(t, wg11()) }
 func TestConnectTimeL2TP(t *testing.T) { testConnectTime(t, fig11) }
 
 func testConnectTime(t *testing.T, f figure) {
-	ctx, l := newLab(t)
+	ctx, l := newLabAlone(t)
 	hs, err := homes.Start(ctx, l, f.specs()...)
 	if err != nil {
 		t.Fatal(err)

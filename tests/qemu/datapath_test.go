@@ -120,18 +120,8 @@ type dpHomes struct {
 
 func newDPHomes(t *testing.T) dpHomes {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	t.Cleanup(cancel)
 	files := withDptool(t)
-	l, err := lab.New(ctx, lab.Options{Logf: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	ctx, l := newLabAlone(t)
 	add := func(name string, lans ...lab.LAN) *lab.Router {
 		r, err := l.AddRouter(ctx, lab.RouterConfig{Name: name, LAN: lans, Files: files})
 		if err != nil {

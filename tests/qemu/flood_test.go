@@ -277,7 +277,7 @@ func stepAt(output, step string) time.Duration {
 // the first attack one that has never been there, whose address bob's router has
 // to find by its name.
 func TestFlood(t *testing.T) {
-	ctx, l := newLab(t)
+	ctx, l := newLabAlone(t)
 	var specs []homes.Spec
 	for i, name := range []string{"alice", "bob", "carol"} {
 		specs = append(specs, homes.Spec{Name: name, LAN: lan("192.168.1.1/24", fmt.Sprint("192.168.1.", 4+i), map[string]string{"alice": "pc", "bob": "nas", "carol": "tv"}[name])})

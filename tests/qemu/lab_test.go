@@ -22,17 +22,7 @@ import (
 // 10.0.0.5, called "pc" and "nas".
 func twoHomes(t *testing.T, files map[string]lab.File) (context.Context, *lab.Lab, *lab.Router, *lab.Router) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	t.Cleanup(cancel)
-	l, err := lab.New(ctx, lab.Options{Logf: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	ctx, l := newLab(t)
 	home := func(name, host, hostName string) *lab.Router {
 		addr := netip.MustParseAddr(host)
 		r, err := l.AddRouter(ctx, lab.RouterConfig{

@@ -24,10 +24,23 @@ import (
 
 const sequential = "\toption candidates 'sequential'\n\tlist pool '10.0.0.0/8'\n\toption log_level 'debug'\n"
 
-// newLab waits for other labs; the context it returns begins after that.
+// newLab waits for a slot; the context it returns begins after that. Another test may
+// run at the same time.
 func newLab(t *testing.T) (context.Context, *lab.Lab) {
 	t.Helper()
-	l, err := lab.New(context.Background(), lab.Options{Logf: t.Logf})
+	t.Parallel()
+	return makeLab(t, lab.Options{Logf: t.Logf})
+}
+
+// newLabAlone is newLab for tests with limits in seconds.
+func newLabAlone(t *testing.T) (context.Context, *lab.Lab) {
+	t.Helper()
+	return makeLab(t, lab.Options{Logf: t.Logf, Alone: true})
+}
+
+func makeLab(t *testing.T, o lab.Options) (context.Context, *lab.Lab) {
+	t.Helper()
+	l, err := lab.New(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

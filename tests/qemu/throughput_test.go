@@ -13,7 +13,7 @@ import (
 // two homes, one after the other and again, since the machine is shared. Only
 // the ratio means anything.
 func TestThroughput(t *testing.T) {
-	ctx, l := newLab(t)
+	ctx, l := newLabAlone(t)
 	hs, err := homes.Start(ctx, l, wg11().specs()...)
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,8 @@ func programPath(root, name string, arch Arch) string {
 }
 
 func build(ctx context.Context, root string, arch Arch, command ...string) error {
+	building.Lock()
+	defer building.Unlock()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), arch.GoEnv...)

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // imageFiles are the patterns, relative to the unpacked packages, of what the base image
@@ -95,7 +96,12 @@ func BuildImage(ctx context.Context, debian string) error {
 	return err
 }
 
+// building is held by who builds an image, a disk or a program: they all go to one place.
+var building sync.Mutex
+
 func buildImage(ctx context.Context, arch Arch) (image, error) {
+	building.Lock()
+	defer building.Unlock()
 	root, err := repoRoot()
 	if err != nil {
 		return image{}, err

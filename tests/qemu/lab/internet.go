@@ -19,10 +19,12 @@ import (
 // (192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24) as if they were private, so that no router could
 // look another one up.
 var (
-	InternetWAN     = netip.MustParsePrefix("192.88.99.0/24") // on-link for all routers
-	InternetGateway = netip.MustParseAddr("192.88.99.254")    // the routers' default route
-	InternetHost    = netip.MustParseAddr("192.52.193.9")     // a web server on port 80 that answers "internet"
-	InternetDNS     = netip.MustParseAddr("192.52.193.53")    // the routers' resolver and everybody's authoritative server
+	InternetWAN      = netip.MustParsePrefix("192.88.99.0/24") // on-link for all routers
+	InternetWAN2     = netip.MustParsePrefix("192.88.98.0/24") // another provider's
+	InternetGateway2 = netip.MustParseAddr("192.88.98.254")
+	InternetGateway  = netip.MustParseAddr("192.88.99.254") // the routers' default route
+	InternetHost     = netip.MustParseAddr("192.52.193.9")  // a web server on port 80 that answers "internet"
+	InternetDNS      = netip.MustParseAddr("192.52.193.53") // the routers' resolver and everybody's authoritative server
 )
 
 // InternetText is what the web server at InternetHost answers.
@@ -40,8 +42,8 @@ type Internet struct {
 	asked []string
 }
 
-func newInternet(ctx context.Context) (*Internet, error) {
-	ns, err := newNamespace(ctx, "inet")
+func newInternet(ctx context.Context, slot int) (*Internet, error) {
+	ns, err := newNamespace(ctx, slot, "inet")
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +67,8 @@ func (in *Internet) setUp() error {
 	if err != nil {
 		return err
 	}
-	for _, a := range [][2]string{{bridge, netip.PrefixFrom(InternetGateway, InternetWAN.Bits()).String()}, {"lo", InternetHost.String() + "/32"}, {"lo", InternetDNS.String() + "/32"}} {
+	for _, a := range [][2]string{{bridge, netip.PrefixFrom(InternetGateway, InternetWAN.Bits()).String()},
+		{bridge, netip.PrefixFrom(InternetGateway2, InternetWAN2.Bits()).String()}, {"lo", InternetHost.String() + "/32"}, {"lo", InternetDNS.String() + "/32"}} {
 		if err := in.ns.addAddr(a[0], a[1]); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,16 +27,22 @@ import (
 
 // Options of a lab. The zero value is usual.
 type Options struct {
-	Arch Arch                             // of the routers; Mipsel unless given
-	Logf func(format string, args ...any) // where the lab tells what it does; nowhere unless given
+	Arch  Arch                             // of the routers; Mipsel unless given
+	Alone bool                             // no other lab at the same time: something is measured
+	Logf  func(format string, args ...any) // where the lab tells what it does; nowhere unless given
 }
 
-// Lab is a small Internet with homes. There is one at a time on a machine.
+// slots is how many labs there may be on a machine at a time: emulated routers wait more than
+// they work, and two labs take a third less time than one after the other.
+const slots = 2
+
+// Lab is a small Internet with homes.
 type Lab struct {
+	slot     int
 	arch     Arch
 	logf     func(string, ...any)
 	dir      string
-	lock     *os.File
+	locks    []*os.File
 	image    image
 	agent    []byte
 	internet *Internet
@@ -43,8 +50,8 @@ type Lab struct {
 	closed   sync.Once
 }
 
-// New makes the Internet, after it has waited for another lab on this machine to end and has
-// removed what a crashed one has left. Close must be called.
+// New makes the Internet, after it has waited for a slot on this machine, for all of them if it
+// is to be alone, and has removed what a crashed lab has left there. Close must be called.
 func New(ctx context.Context, o Options) (*Lab, error) {
 	l := &Lab{arch: o.Arch, logf: o.Logf}
 	if l.arch.QEMU == "" {
@@ -53,14 +60,14 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if l.logf == nil {
 		l.logf = func(string, ...any) {}
 	}
-	err := l.init(ctx)
+	err := l.init(ctx, o.Alone)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lab: %w", err), l.Close())
 	}
 	return l, nil
 }
 
-func (l *Lab) init(ctx context.Context) error {
+func (l *Lab) init(ctx context.Context, alone bool) error {
 	if os.Geteuid() != 0 {
 		return errors.New("must be run as root")
 	}
@@ -75,51 +82,81 @@ func (l *Lab) init(ctx context.Context) error {
 	if l.agent, err = os.ReadFile(program); err != nil {
 		return err
 	}
-	if l.lock, err = takeLock(ctx, "/run/htip-lab.lock", l.logf); err != nil {
+	if err := l.takeSlot(ctx, alone); err != nil {
 		return err
 	}
-	if err := removeLeftovers(); err != nil {
+	if err := removeLeftovers(l.slot); err != nil {
 		return fmt.Errorf("remove what another lab has left: %w", err)
 	}
-	if l.dir, err = os.MkdirTemp("", prefix); err != nil {
+	if l.dir, err = os.MkdirTemp("", prefix(l.slot)); err != nil {
 		return err
 	}
-	l.internet, err = newInternet(ctx)
+	l.internet, err = newInternet(ctx, l.slot)
 	return err
 }
 
-// takeLock waits until this process is the only one with a lab.
-func takeLock(ctx context.Context, name string, logf func(string, ...any)) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
+// takeSlot waits until a slot is free, or all of them.
+func (l *Lab) takeSlot(ctx context.Context, alone bool) error {
+	free := map[int]*os.File{}
+	defer func() {
+		for _, f := range free {
+			l.locks = append(l.locks, f)
+		}
+	}()
 	for told := false; ; told = true {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
+		var holders []string
+		for slot := range slots {
+			if free[slot] != nil {
+				continue
+			}
+			f, holder, err := tryLock(fmt.Sprintf("/run/htip-lab%d.lock", slot))
+			if err != nil {
+				return err
+			}
+			if f == nil {
+				holders = append(holders, holder)
+				continue
+			}
+			free[slot] = f
+			if l.slot = slot; !alone {
+				return nil
+			}
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		if len(free) == slots {
+			return nil
 		}
-		holder, _ := os.ReadFile(name)
 		if !told {
-			logf("waiting for the lab of process %s", holder)
+			l.logf("waiting for the labs of processes %s", strings.Join(holders, ", "))
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another lab is running, of process %s: %w", holder, context.Cause(ctx)), f.Close())
+			return fmt.Errorf("other labs are running, of processes %s: %w", strings.Join(holders, ", "), context.Cause(ctx))
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	err = f.Truncate(0)
+}
+
+// tryLock takes a lock, or tells who has it.
+func tryLock(name string) (f *os.File, holder string, err error) {
+	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, "", err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		text, _ := os.ReadFile(name)
+		return nil, string(text), f.Close()
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	}
 	if err == nil {
 		_, err = f.WriteAt(fmt.Append(nil, os.Getpid()), 0)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		return nil, "", errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
 	}
-	return f, nil
+	return f, "", nil
 }
 
 // Close removes everything the lab has made. If the environment has LAB_KEEP=1, it first
@@ -145,8 +182,8 @@ func (l *Lab) Close() error {
 		if l.dir != "" {
 			errs = append(errs, os.RemoveAll(l.dir))
 		}
-		if l.lock != nil {
-			errs = append(errs, l.lock.Close())
+		for _, f := range l.locks {
+			errs = append(errs, f.Close())
 		}
 	})
 	return errors.Join(errs...)
@@ -196,6 +233,13 @@ func (l *Lab) AddRouter(ctx context.Context, c RouterConfig) (*Router, error) {
 			return nil, fmt.Errorf("router %s, LAN %d: %w", c.Name, i, err)
 		}
 	}
+	if c.SecondWAN { // last: its place tells its name
+		second, err := l.internet.port("wan2-" + c.Name)
+		if err != nil {
+			return nil, fmt.Errorf("router %s: %w", c.Name, err)
+		}
+		r.taps = append(r.taps, second)
+	}
 	return r, nil
 }
 
@@ -204,7 +248,7 @@ func (r *Router) addLAN(ctx context.Context, i int, lan LAN) error {
 	if lan.Host == (netip.Addr{}) || !lan.Router.Contains(lan.Host) {
 		return fmt.Errorf("host %s is not in %s", lan.Host, lan.Router)
 	}
-	ns, err := newNamespace(ctx, fmt.Sprintf("%s-lan%d", r.Name, i+1))
+	ns, err := newNamespace(ctx, r.lab.slot, fmt.Sprintf("%s-lan%d", r.Name, i+1))
 	if err != nil {
 		return err
 	}

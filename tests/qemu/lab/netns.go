@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prefix begins the name of every namespace of the lab.
-const prefix = "htip-lab-"
+// prefix begins the names of the namespaces and directories of the lab in a slot.
+func prefix(slot int) string { return fmt.Sprintf("htip-lab%d-", slot) }
 
 // namespace is a network namespace of the lab.
 type namespace struct {
@@ -29,8 +29,8 @@ type namespace struct {
 }
 
 // newNamespace makes a named network namespace with its loopback device up and IPv6 off.
-func newNamespace(ctx context.Context, name string) (*namespace, error) {
-	name = prefix + name
+func newNamespace(ctx context.Context, slot int, name string) (*namespace, error) {
+	name = prefix(slot) + name
 	if out, err := exec.CommandContext(ctx, "ip", "netns", "add", name).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("add namespace %s: %w: %s", name, err, out)
 	}
@@ -76,9 +76,9 @@ func deleteNamespace(name string) error {
 	return nil
 }
 
-// removeLeftovers removes the namespaces and directories of a lab that did not end well.
-func removeLeftovers() error {
-	names, err := filepath.Glob("/run/netns/" + prefix + "*")
+// removeLeftovers removes the namespaces and directories of a lab in this slot that did not end well.
+func removeLeftovers(slot int) error {
+	names, err := filepath.Glob("/run/netns/" + prefix(slot) + "*")
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func removeLeftovers() error {
 	for _, n := range names {
 		errs = append(errs, deleteNamespace(filepath.Base(n)))
 	}
-	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), prefix(slot)+"*"))
 	if err != nil {
 		return err
 	}

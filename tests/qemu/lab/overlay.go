@@ -24,8 +24,8 @@ func Program(name string) (File, error) {
 	return File{Mode: 0o755, Data: data}, err
 }
 
-// overlay packs what a router has besides the base image.
-func (r *Router) overlay(agent []byte) ([]byte, error) {
+// overlayFiles are what a router has besides the base image.
+func (r *Router) overlayFiles(agent []byte) (map[string]File, error) {
 	files := map[string]File{
 		"/dev/console":        {Mode: fs.ModeCharDevice | 0o600, Dev: [2]uint32{5, 1}},
 		"/usr/sbin/lab-agent": {Mode: 0o755, Data: agent},
@@ -56,10 +56,21 @@ func (r *Router) overlay(agent []byte) ([]byte, error) {
 		files[to] = File{Mode: mode, Data: data}
 	}
 	maps.Copy(files, r.config.Files)
+	return files, nil
+}
+
+func sortedNames(files map[string]File) []string { return slices.Sorted(maps.Keys(files)) }
+
+// overlay packs them.
+func (r *Router) overlay(agent []byte) ([]byte, error) {
+	files, err := r.overlayFiles(agent)
+	if err != nil {
+		return nil, err
+	}
 	var buf bytes.Buffer
 	// dnsmasq takes a resolv-file of 1970 for one that has never changed, and does not read it.
 	w := newCPIOWriter(&buf, time.Now().Unix())
-	for _, name := range slices.Sorted(maps.Keys(files)) {
+	for _, name := range sortedNames(files) {
 		if err := w.add(name, files[name]); err != nil {
 			return nil, err
 		}
@@ -76,8 +87,12 @@ func (r *Router) conf() string {
 	for _, l := range r.config.LAN {
 		lans = append(lans, l.Router.String())
 	}
-	return fmt.Sprintf("NAME=%s\nWAN=%s\nGATEWAY=%s\nLANS='%s'\narch_init() {\n%s\n}\n",
-		r.Name, r.config.WAN, InternetGateway, strings.Join(lans, " "), r.arch.Init)
+	wan2 := ""
+	if r.config.SecondWAN {
+		wan2 = r.SecondWAN().String()
+	}
+	return fmt.Sprintf("NAME=%s\nWAN=%s\nGATEWAY=%s\nWAN2='%s'\nGATEWAY2=%s\nLANS='%s'\narch_init() {\n%s\n}\n",
+		r.Name, r.config.WAN, InternetGateway, wan2, InternetGateway2, strings.Join(lans, " "), r.arch.Init)
 }
 
 func (r *Router) hostLine() string {

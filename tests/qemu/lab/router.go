@@ -22,11 +22,14 @@ import (
 
 // RouterConfig describes a home router.
 type RouterConfig struct {
-	Name     string          // host name, at most 8 letters or digits
-	WAN      netip.Prefix    // address on the Internet, in InternetWAN; one is chosen unless given
-	LAN      []LAN           // home networks, br-lan first, then br-lan2 …
-	MemoryMB int             // 256 unless given
-	Files    map[string]File // more files, by absolute path; they replace the lab's own, such as /etc/firewall
+	Name     string       // host name, at most 8 letters or digits
+	WAN      netip.Prefix // address on the Internet, in InternetWAN; one is chosen unless given
+	LAN      []LAN        // home networks, br-lan first, then br-lan2 …
+	MemoryMB int          // 256 unless given
+	Disk     bool         // its files are on a disk and stay over restarts, instead of in memory
+	// SecondWAN: it has a second network card on the Internet, wan2. Nothing configures it.
+	SecondWAN bool
+	Files     map[string]File // more files, by absolute path; they replace the lab's own, such as /etc/firewall
 }
 
 // LAN is one home network of a router, on a network card and a bridge of its own.
@@ -61,7 +64,7 @@ type Result struct {
 }
 
 // Start boots the router and returns when it can run commands. Its links are those of the
-// time before; files written since the last boot are gone.
+// time before; files written since the last boot are gone, unless it has a disk.
 func (r *Router) Start(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,16 +96,10 @@ func (r *Router) path(name string) string { return filepath.Join(r.lab.dir, r.Na
 
 // launch writes the initial file system and starts the emulator.
 func (r *Router) launch() error {
-	overlay, err := r.overlay(r.lab.agent)
+	initrd, err := r.initrd()
 	if err != nil {
 		return err
 	}
-	base, err := os.ReadFile(r.lab.image.Initrd)
-	if err != nil {
-		return err
-	}
-	// The kernel unpacks one archive after the other; each begins at a multiple of 4 bytes.
-	initrd := append(append(base, make([]byte, -len(base)&3)...), overlay...)
 	if err := os.WriteFile(r.path("initrd"), initrd, 0o600); err != nil {
 		return err
 	}
@@ -138,6 +135,26 @@ func (r *Router) launch() error {
 	return nil
 }
 
+// initrd is the first file system.
+func (r *Router) initrd() ([]byte, error) {
+	if r.config.Disk {
+		if err := r.makeDisk(context.Background()); err != nil {
+			return nil, err
+		}
+		return r.diskInitrd()
+	}
+	overlay, err := r.overlay(r.lab.agent)
+	if err != nil {
+		return nil, err
+	}
+	base, err := os.ReadFile(r.lab.image.Initrd)
+	if err != nil {
+		return nil, err
+	}
+	// The kernel unpacks one archive after the other; each begins at a multiple of 4 bytes.
+	return append(append(base, make([]byte, -len(base)&3)...), overlay...), nil
+}
+
 func (r *Router) arguments() []string {
 	args := append([]string{}, r.arch.Machine...)
 	args = append(args,
@@ -148,14 +165,17 @@ func (r *Router) arguments() []string {
 		"-chardev", "socket,id=serial,server=on,wait=off,path="+r.path("serial")+",logfile="+r.path("boot.log"),
 		"-serial", "chardev:serial",
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+r.path("agent"),
-		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=htip.lab",
-		"-device", "virtio-rng-pci")
+		"-device", "virtio-serial-pci"+r.slot(0, 0), "-device", "virtserialport,chardev=agent,name=htip.lab",
+		"-device", "virtio-rng-pci"+r.slot(0, 1))
+	if r.config.Disk {
+		args = append(args, "-drive", "file="+r.path("disk")+",if=none,id=disk,format=raw,cache=writeback", "-device", "virtio-blk-pci,drive=disk"+r.slot(0, 2))
+	}
 	for i := range r.taps {
 		// Without offloads every packet on a tap has its checksum and its size on the wire.
 		args = append(args, "-netdev", fmt.Sprintf("tap,id=net%d,fd=%d", i, 3+i),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=02:00:00:00:%02x:%02x,romfile=,csum=off,gso=off,"+
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=02:00:00:00:%02x:%s,romfile=,csum=off,gso=off,"+
 				"guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,"+
-				"host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off", i, r.number, i))
+				"host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off%s", i, r.number, r.card(i), r.slot(1+i%3, i/3)))
 	}
 	return args
 }
@@ -302,6 +322,35 @@ func (r *Router) Uptime(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("%s: uptime %q: %w", r.Name, out, err)
 	}
 	return d, nil
+}
+
+// slot puts a device of a router with a disk, which has one more than malta's four slots have
+// interrupts for, beside others in a slot: the kernel reads the interrupt of a fifth slot from
+// behind its table.
+func (r *Router) slot(slot, function int) string {
+	if !r.config.Disk {
+		return ""
+	}
+	text := fmt.Sprintf(",addr=0x%x.%d", 0x12+slot, function)
+	if function == 0 {
+		text += ",multifunction=on"
+	}
+	return text
+}
+
+// card is the last byte of the address of the card at this tap: by it init knows what it is.
+func (r *Router) card(tap int) string {
+	if r.config.SecondWAN && tap == len(r.taps)-1 {
+		return "fe"
+	}
+	return fmt.Sprintf("%02x", tap)
+}
+
+// SecondWAN is the address that is meant for its card wan2, in another prefix than that of wan.
+func (r *Router) SecondWAN() netip.Prefix {
+	a := InternetWAN2.Addr().As4()
+	a[3] = r.config.WAN.Addr().As4()[3]
+	return netip.PrefixFrom(netip.AddrFrom4(a), InternetWAN2.Bits())
 }
 
 // WANAddr is the router's address on the Internet.

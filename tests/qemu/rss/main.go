@@ -77,7 +77,7 @@ func measureAll(ctx context.Context, names []string, tunnels int) error {
 type sample struct{ resident, anon int }
 
 func run(ctx context.Context, arch lab.Arch, n int) (err error) {
-	l, err := lab.New(ctx, lab.Options{Arch: arch, Logf: func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }})
+	l, err := lab.New(ctx, lab.Options{Arch: arch, Alone: true, Logf: func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }})
 	if err != nil {
 		return err
 	}
