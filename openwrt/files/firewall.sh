@@ -18,7 +18,7 @@ fw_uci() { uci -q -t "$changes" "$@"; }
 # reload makes a running firewall take the changes over; before it has started there is
 # nothing to do.
 reload() {
-	[ ! -e /var/run/fw4.state ] || /etc/init.d/firewall -q reload >/dev/null 2>&1
+	[ ! -e /var/run/fw4.state ] || /etc/init.d/firewall reload >/dev/null 2>&1
 }
 
 # zone_of sets zone to the name of the zone of an interface, or to the interface's name.
