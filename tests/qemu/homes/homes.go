@@ -20,13 +20,15 @@ import (
 
 // Spec says what a home is like.
 type Spec struct {
-	Name     string // "bob": its public name is bob.example.org, and so its friends call it
-	LAN      lab.LAN
-	Main     string   // further lines of its main section
-	Peers    string   // of each peer's section
-	L2TP     bool     // L2TP only, and not encrypted, instead of what is the default
-	Flags    []string // further flags of its daemon
-	MemoryMB int
+	Name      string // "bob": its public name is bob.example.org, and so its friends call it
+	LAN       lab.LAN
+	Main      string   // further lines of its main section
+	Peers     string   // of each peer's section
+	L2TP      bool     // L2TP only, and not encrypted, instead of what is the default
+	Flags     []string // further flags of its daemon
+	MemoryMB  int
+	MoreLANs  []lab.LAN // of a router that looks like OpenWrt: guest, lan3
+	SecondWAN bool      // the same
 	// Strangers: its configuration names none of the others.
 	Strangers bool
 }
@@ -40,6 +42,7 @@ type Home struct {
 	Key    string // public key, as in a configuration
 
 	flags string
+	log   string // file of the daemon's words; /var/log/htipd.log when empty
 }
 
 // Start boots homes and starts their daemons.
@@ -227,7 +230,11 @@ func (h *Home) Configure(ctx context.Context, config string) error {
 func (h *Home) Log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	b, err := h.Router.Get(ctx, "/var/log/htipd.log")
+	name := h.log
+	if name == "" {
+		name = "/var/log/htipd.log"
+	}
+	b, err := h.Router.Get(ctx, name)
 	if err != nil {
 		return err.Error()
 	}

@@ -1,0 +1,394 @@
+//go:build qemu
+
+// Package firmware_test installs the package on emulated routers that look like
+// OpenWrt, as its users do: opkg, uci and init scripts, a firewall that drops by
+// default, busybox for a shell, rebind protection on, 64 MB of memory.
+package firmware_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"htip/tests/qemu/homes"
+	"htip/tests/qemu/lab"
+)
+
+func TestMipsel(t *testing.T) { testFirmware(t, lab.Mipsel, 64) }
+func TestArmv5(t *testing.T)  { testFirmware(t, lab.Armv5, 128) }
+func TestArm64(t *testing.T)  { testFirmware(t, lab.Arm64, 128) }
+
+const (
+	release = "7" // of the first version; the newer one is 8
+	newer   = "8"
+)
+
+// firm is what the parts of a test share.
+type firm struct {
+	*testing.T
+	ctx  context.Context
+	lab  *lab.Lab
+	a, b *homes.Home
+}
+
+func testFirmware(t *testing.T, arch lab.Arch, memory int) {
+	l, err := lab.New(context.Background(), lab.Options{Arch: arch, Logf: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	t.Cleanup(cancel)
+	packages := map[string][]byte{}
+	for _, r := range []string{release, newer} {
+		if packages["htip-"+r+".ipk"], err = homes.Package(ctx, arch, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	home := func(name, host, hostName string) homes.Spec {
+		a := netip.MustParseAddr(host)
+		return homes.Spec{Name: name, MemoryMB: memory, SecondWAN: name == "alice",
+			LAN: lab.LAN{Router: netip.MustParsePrefix("192.168.1.1/24"), Host: a, Names: map[string]netip.Addr{hostName: a}}}
+	}
+	hs, err := homes.BootOpenWrt(ctx, l, packages, home("alice", "192.168.1.4", "pc"), home("bob", "192.168.1.5", "nas"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, h := range hs {
+			if t.Failed() {
+				t.Log(h.Log())
+				t.Log(h.Router.Run(context.Background(), "cat /var/log/procd.log /var/log/boot.log; dmesg | tail -5"))
+			}
+		}
+	})
+	f := &firm{t, ctx, l, hs[0], hs[1]}
+	t.Logf("booted in %.1f and %.1f s with %d MB", f.a.Router.BootTime().Seconds(), f.b.Router.BootTime().Seconds(), memory)
+	before := f.traces(f.a)
+	f.part("install", f.install)
+	f.part("connect", f.connect)
+	f.part("memory", f.memory)
+	f.part("firewall", f.firewall)
+	f.part("dnsmasq", f.dnsmasq)
+	f.part("network", f.network)
+	f.part("second WAN", f.secondWAN)
+	f.part("power cut", f.powerCut)
+	f.part("upgrade", f.upgrade)
+	f.part("sysupgrade", f.sysupgrade)
+	f.part("uninstall", func() { f.uninstall(before) })
+}
+
+// part runs a step; later ones stand on it.
+func (f *firm) part(name string, run func()) {
+	f.Helper()
+	begin := time.Now()
+	t := f.T
+	if !t.Run(name, func(t *testing.T) { f.T = t; run() }) {
+		t.FailNow()
+	}
+	f.T = t
+	t.Logf("%s: %.1f s", name, time.Since(begin).Seconds())
+}
+
+func (f *firm) sh(h *homes.Home, command string) string {
+	f.Helper()
+	out, err := h.Router.Check(f.ctx, command)
+	if err != nil {
+		f.Fatalf("%v\n%s", err, h.Log())
+	}
+	return strings.TrimSpace(out)
+}
+
+// until runs a command until it succeeds, and returns how long that took.
+func (f *firm) until(h *homes.Home, limit time.Duration, command string) time.Duration {
+	f.Helper()
+	begin := time.Now()
+	for {
+		res, err := h.Router.Run(f.ctx, command)
+		if err == nil && res.Code == 0 {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > limit {
+			f.Fatalf("%s: not within %v: %s: %s (%v)\n%s", h.Name, limit, command, res.Output, err, h.Log())
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// reachable waits until alice's pc reaches bob's nas by name, and returns how long
+// that took.
+func (f *firm) reachable(limit time.Duration) time.Duration {
+	f.Helper()
+	begin := time.Now()
+	for {
+		addrs, err := f.a.Host.Lookup(f.ctx, "nas.bob.internal")
+		if err == nil && len(addrs) == 1 {
+			if err = f.a.Host.Ping(f.ctx, addrs[0], 56, 1); err == nil {
+				return time.Since(begin)
+			}
+		}
+		if time.Since(begin) > limit {
+			f.Fatalf("nas.bob.internal is not reached within %v: %v, %v\n%s\n%s", limit, addrs, err, f.a.Log(), f.b.Log())
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// pinging pings bob's nas five times a second while during runs, and returns how
+// many answers were missing.
+func (f *firm) pinging(during func()) (lost int) {
+	f.Helper()
+	addrs, err := f.a.Host.Lookup(f.ctx, "nas.bob.internal")
+	if err != nil || len(addrs) != 1 {
+		f.Fatalf("nas.bob.internal: %v, %v", addrs, err)
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	defer cancel()
+	out, stop := make(chan string), filepath.Join(f.TempDir(), "stop")
+	go func() {
+		text, _ := f.a.Host.Run(ctx, "sh", "-c", `ping -i 0.2 -W 1 "$0" & p=$!; while [ ! -e "$1" ]; do sleep 0.1; done; kill -INT $p; wait $p`, addrs[0].String(), stop)
+		out <- text
+	}()
+	time.Sleep(time.Second)
+	during()
+	time.Sleep(time.Second)
+	if err := os.WriteFile(stop, nil, 0o600); err != nil {
+		f.Fatal(err)
+	}
+	text := <-out
+	m := regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`).FindStringSubmatch(text)
+	if m == nil {
+		f.Fatalf("ping says %q", text)
+	}
+	sent, _ := strconv.Atoi(m[1])
+	came, _ := strconv.Atoi(m[2])
+	return sent - came
+}
+
+// traces is what a router looks like, but for what changes by itself.
+func (f *firm) traces(h *homes.Home) string {
+	return f.sh(h, `find / -xdev \( -type f -o -type l \) ! -path '/proc/*' ! -path '/sys/*' ! -path '/dev/*' ! -path '/root/*' ! -path '/tmp/*' ! -path '/lib/modules/*' | sort
+echo; uci show | grep -v '^htip\.'; echo; nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*//'; ip rule; ip route show table all | grep -v fe80; ip -br link | awk '{print $1, $2}'; ls /tmp/dnsmasq*.d`)
+}
+
+func (f *firm) install() {
+	for _, h := range []*homes.Home{f.a, f.b} {
+		f.sh(h, "opkg install /root/htip-"+release+".ipk")
+		if out := f.sh(h, "pidof htipd || true; ls -l /etc/rc.d/S95htip; uci show firewall; nft list ruleset"); !strings.Contains(out, `iifname "htip-*"`) || regexp.MustCompile(`(?m)^\d+$`).MatchString(out) {
+			f.Errorf("%s: after installation: %s", h.Name, out)
+		}
+		// again: nothing changes
+		was := f.sh(h, "uci show firewall")
+		if now := f.sh(h, "/usr/share/htip/firewall.sh add; uci show firewall"); now != was {
+			f.Errorf("%s: added twice:\n%s\nbefore\n%s", h.Name, now, was)
+		}
+		// a start says what is missing
+		if out := f.sh(h, "/etc/init.d/htip start 2>&1"); !strings.Contains(out, "uci set htip.main.enabled=1") {
+			f.Errorf("%s: start of what is switched off says %q", h.Name, out)
+		}
+	}
+}
+
+// connect configures both homes by uci alone, and connects them.
+func (f *firm) connect() {
+	keys := map[string]string{}
+	for _, h := range []*homes.Home{f.a, f.b} {
+		keys[h.Name] = strings.Fields(f.sh(h, "htip key"))[0]
+	}
+	for _, x := range [][2]*homes.Home{{f.a, f.b}, {f.b, f.a}} {
+		h, p := x[0], x[1]
+		f.sh(h, fmt.Sprintf(`uci set htip.main.enabled=1; uci set htip.main.domain=%s
+uci set htip.%s=peer; uci set htip.%[2]s.domain=%s; uci set htip.%[2]s.key=%s; uci commit htip; reload_config htip`, h.Domain, p.Name, p.Domain, keys[p.Name]))
+		if err := h.WaitAnswer(f.ctx, 30*time.Second); err != nil {
+			f.Fatal(err)
+		}
+	}
+	begin := time.Now()
+	out, err := f.a.Connect(f.ctx, "bob")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Logf("%s", out)
+	f.reachable(20 * time.Second)
+	f.Logf("reached by name %.1f s after the click", time.Since(begin).Seconds())
+	tn, err := f.a.Tunnel(f.ctx, "bob")
+	if err != nil || tn.Protocol != "wireguard" || !tn.Encrypted {
+		f.Errorf("%+v, %v", tn, err)
+	}
+	// the other way, too
+	addrs, err := f.b.Host.Lookup(f.ctx, "pc.alice.internal")
+	if err != nil || len(addrs) != 1 {
+		f.Fatalf("pc.alice.internal: %v, %v", addrs, err)
+	}
+	if err := f.b.Host.Ping(f.ctx, addrs[0], 56, 2); err != nil {
+		f.Error(err)
+	}
+}
+
+func (f *firm) memory() {
+	for _, h := range []*homes.Home{f.a, f.b} {
+		f.Logf("%s: %s", h.Name, f.sh(h, "grep -E 'MemTotal|MemAvailable' /proc/meminfo | tr -s ' \n' ' '; grep -E 'VmRSS|RssAnon' /proc/$(pidof htipd)/status | tr -s '\t \n' ' '"))
+	}
+}
+
+// firewall: what fw4 does to rules, and that ours and the tunnel survive it.
+func (f *firm) firewall() {
+	lost := f.pinging(func() { f.sh(f.a, "/etc/init.d/firewall reload; /etc/init.d/firewall restart") })
+	f.Logf("reload and restart: %d pings lost", lost)
+	if lost > 10 {
+		f.Errorf("reload and restart of the firewall lost %d pings", lost)
+	}
+	f.sh(f.a, "/etc/init.d/firewall stop; /etc/init.d/firewall start")
+	if ours := f.sh(f.a, "sleep 3; iptables-save | grep -c HTIP-"); ours == "0" {
+		f.Error("3 s after a flush our rules are not back")
+	}
+	f.Logf("a flush and a start: reached again after %.1f s", f.reachable(10*time.Second).Seconds())
+}
+
+func (f *firm) dnsmasq() {
+	f.sh(f.a, "/etc/init.d/dnsmasq restart")
+	f.Logf("restart: names are back after %.1f s", f.reachable(10*time.Second).Seconds())
+	// another conf-dir
+	f.sh(f.a, "uci set dhcp.@dnsmasq[0].confdir=/tmp/elsewhere.d; uci commit dhcp; reload_config dhcp")
+	f.until(f.a, 30*time.Second, "grep -q internal /tmp/elsewhere.d/htip.conf")
+	f.Logf("with another conf-dir: names are back after %.1f s", f.reachable(30*time.Second).Seconds())
+}
+
+// network: a reload without a change is nothing, a new public address and another
+// LAN are taken over.
+func (f *firm) network() {
+	if lost := f.pinging(func() { f.sh(f.a, "/etc/init.d/network reload") }); lost > 1 {
+		f.Errorf("a reload that changes nothing lost %d pings", lost)
+	}
+	next := netip.PrefixFrom(f.b.Router.WANAddr(), 24).Masked().Addr().As4()
+	next[3] = 77
+	f.sh(f.b, fmt.Sprintf("uci delete network.wan.ipaddr; uci add_list network.wan.ipaddr=%s/24; uci commit network", netip.AddrFrom4(next)))
+	f.lab.Internet().SetA(f.b.Domain, netip.AddrFrom4(next))
+	f.sh(f.b, "/etc/init.d/network reload")
+	f.Logf("new public address of bob: reached again after %.1f s", f.reachable(90*time.Second).Seconds())
+
+	// bob renumbers his LAN; his nas moves with it
+	f.sh(f.b, "uci delete network.lan.ipaddr; uci add_list network.lan.ipaddr=172.30.9.1/24; uci commit network; printf '172.30.9.5 nas\n' >/tmp/hosts/lan; cp /tmp/hosts/lan /etc/hosts.lan; killall -HUP dnsmasq")
+	if err := f.b.Host.AddAddr(netip.MustParseAddr("172.30.9.5")); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := f.b.Host.Run(f.ctx, "ip", "route", "replace", "default", "via", "172.30.9.1", "dev", "eth0", "onlink", "src", "172.30.9.5"); err != nil {
+		f.Fatal(err)
+	}
+	f.sh(f.b, "/etc/init.d/network reload")
+	f.Logf("renumbered LAN of bob: reached again after %.1f s", f.reachable(90*time.Second).Seconds())
+}
+
+// secondWAN: alice's first line is lost, the second takes over, and back.
+func (f *firm) secondWAN() {
+	f.sh(f.a, "uci set network.wan.disabled=1; uci commit network; /etc/init.d/network reload")
+	f.Logf("by the second line after %.1f s", f.reachable(90*time.Second).Seconds())
+	f.sh(f.a, "uci delete network.wan.disabled; uci commit network; /etc/init.d/network reload")
+	f.Logf("by the first again after %.1f s", f.reachable(90*time.Second).Seconds())
+}
+
+// powerCut: both routers lose power; without a click everything is back.
+func (f *firm) powerCut() {
+	f.sh(f.a, "sync")
+	f.a.Router.Kill()
+	begin := time.Now()
+	if err := f.a.Router.Start(f.ctx); err != nil {
+		f.Fatal(err)
+	}
+	if err := f.a.WaitBooted(f.ctx); err != nil {
+		f.Fatal(err)
+	}
+	f.reachable(90 * time.Second)
+	f.Logf("reached again %.1f s after the power came back, %.1f s of them the router's start", time.Since(begin).Seconds(), f.a.Router.BootTime().Seconds())
+}
+
+func (f *firm) upgrade() {
+	was, err := f.a.Tunnel(f.ctx, "bob")
+	if err != nil {
+		f.Fatal(err)
+	}
+	lost := f.pinging(func() { f.sh(f.a, "opkg install /root/htip-"+newer+".ipk") })
+	if out := f.sh(f.a, "htip status --json"); !strings.Contains(out, "-r"+newer) {
+		f.Errorf("after the upgrade: %s", out)
+	}
+	now, err := f.a.WaitState(f.ctx, "bob", "up")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Logf("upgrade: %d pings of five a second lost; tunnel %s, before %s", lost, now.TunnelID, was.TunnelID)
+	if lost > 25 {
+		f.Errorf("the upgrade lost %d pings", lost)
+	}
+	if now.TunnelID != was.TunnelID {
+		f.Errorf("the tunnel is another one: %s, was %s", now.TunnelID, was.TunnelID)
+	}
+}
+
+// sysupgrade: what keep.d and the conffiles name is all that a new image gets.
+func (f *firm) sysupgrade() {
+	key := f.sh(f.a, "htip key")
+	f.sh(f.a, `tar cf /root/kept.tar $(cat /lib/upgrade/keep.d/htip /usr/lib/opkg/info/htip.conffiles) /etc/config/network /etc/config/dhcp
+opkg remove htip; rm -rf /etc/htip /etc/config/htip
+tar xf /root/kept.tar -C /; opkg install /root/htip-`+newer+`.ipk`)
+	if err := f.a.WaitAnswer(f.ctx, 30*time.Second); err != nil {
+		f.Fatal(err)
+	}
+	if now := f.sh(f.a, "htip key"); now != key {
+		f.Errorf("the key was %q and is %q", key, now)
+	}
+	f.Logf("new image with what was kept: reached after %.1f s", f.reachable(60*time.Second).Seconds())
+	if out := f.sh(f.a, "ls -ld /etc/htip/key"); !strings.HasPrefix(out, "-rw-------") {
+		f.Error(out)
+	}
+}
+
+func (f *firm) uninstall(before string) {
+	f.sh(f.a, "uci delete dhcp.@dnsmasq[0].confdir; uci commit dhcp; reload_config dhcp; sleep 4")
+	f.sh(f.a, "opkg remove htip")
+	f.until(f.a, 20*time.Second, "! pidof htipd")
+	f.sh(f.a, "/etc/init.d/firewall reload; rm -rf /tmp/elsewhere.d")
+	// what stays on purpose
+	kept := f.sh(f.a, "ls /etc/htip /etc/config/htip")
+	f.Logf("kept: %s", strings.Join(strings.Fields(kept), " "))
+	f.sh(f.a, "rm -rf /etc/htip /etc/config/htip")
+	after := f.traces(f.a)
+	if after != before {
+		had := map[string]bool{}
+		for _, line := range strings.Split(before, "\n") {
+			had[line] = true
+		}
+		for _, line := range strings.Split(after, "\n") {
+			if !had[line] {
+				f.Errorf("left: %s", line)
+			}
+			delete(had, line)
+		}
+		for line := range had {
+			f.Errorf("gone: %s", line)
+		}
+	}
+}
+
+func TestLook(t *testing.T) {
+	l, _ := lab.New(context.Background(), lab.Options{Logf: t.Logf})
+	defer l.Close()
+	ctx := context.Background()
+	a := netip.MustParseAddr("192.168.1.4")
+	hs, err := homes.BootOpenWrt(ctx, l, nil, homes.Spec{Name: "alice", MemoryMB: 64, SecondWAN: true, LAN: lab.LAN{Router: netip.MustParsePrefix("192.168.1.1/24"), Host: a, Names: map[string]netip.Addr{"pc": a}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second)
+	t.Log(hs[0].Router.Run(ctx, "dmesg; cat /var/log/*.log; free; cat /proc/interrupts; ip addr; ls -la /var/ /run/ /tmp; cat /var/etc/*"))
+}
