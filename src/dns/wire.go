@@ -96,9 +96,6 @@ func writeTCP(c net.Conn, m *msg, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	if len(b) > maxMessage {
-		return fmt.Errorf("message of %d octets", len(b))
-	}
 	if err := c.SetWriteDeadline(until); err != nil {
 		return err
 	}
