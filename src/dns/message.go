@@ -70,7 +70,7 @@ const (
 
 var (
 	errName      = errors.New("a name that can't be written")
-	errRecord    = errors.New("a record that can't be read")
+	errRecord    = errors.New("a record of the wrong form")
 	errQuestions = errors.New("more than one question")
 	errOPTs      = errors.New("more than one OPT record")
 )
@@ -219,7 +219,8 @@ func (r *resource) read(p *dnsmessage.Parser, data dnsmessage.UnknownResource) (
 // character strings and names, and so many octets again.
 type shape struct{ before, strings, names, after int }
 
-const anything = -1 // octets
+// anything may follow the names, or there are none.
+const anything = -1
 
 // shapeOf knows the types whose names may be compressed (RFC 1035 §3.3, RFC
 // 3597 §4, and what is as old). In all others a sender must not.
@@ -379,8 +380,14 @@ func libraryRecords(list []resource) ([]dnsmessage.Resource, error) {
 func (r *resource) body() (dnsmessage.ResourceBody, error) {
 	switch r.Type {
 	case dnsmessage.TypeA:
+		if !r.Addr.Is4() {
+			return nil, errRecord
+		}
 		return &dnsmessage.AResource{A: r.Addr.As4()}, nil
 	case dnsmessage.TypeAAAA:
+		if !r.Addr.Is6() {
+			return nil, errRecord
+		}
 		return &dnsmessage.AAAAResource{AAAA: r.Addr.As16()}, nil
 	case dnsmessage.TypeCNAME:
 		name, err := libraryName(r.Target)

@@ -235,8 +235,18 @@ func TestPackRefuses(t *testing.T) {
 			}
 		}
 	}
-	if b, err := (&msg{Answer: []resource{{Name: "x.", Type: dnsmessage.TypeMX}}}).Pack(); err == nil {
-		t.Errorf("a record without content: %x", b)
+	for _, r := range []resource{
+		{Name: "x.", Type: dnsmessage.TypeMX},
+		{Name: "x.", Type: dnsmessage.TypeA},
+		{Name: "x.", Type: dnsmessage.TypeA, Addr: addr("2001:db8::1")},
+		{Name: "x.", Type: dnsmessage.TypeA, Addr: addr("::ffff:10.0.2.5")},
+		{Name: "x.", Type: dnsmessage.TypeAAAA},
+		{Name: "x.", Type: dnsmessage.TypeAAAA, Addr: addr("10.0.2.5")},
+		{Name: "x.", Type: dnsmessage.TypeCNAME},
+	} {
+		if b, err := (&msg{Answer: []resource{r}}).Pack(); err == nil {
+			t.Errorf("%+v: %x", r, b)
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ type query struct {
 type handler func(ctx context.Context, q query, write func(*msg) error)
 
 // server answers questions on one UDP and one TCP socket. It is ours and not
-// the library's because its limits are: datagrams are parsed one by one, and no
+// a library's because its limits are: datagrams are parsed one by one, and no
 // goroutine is started for a question beyond them.
 type server struct {
 	udp    *net.UDPConn
