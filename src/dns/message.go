@@ -223,7 +223,8 @@ type shape struct{ before, strings, names, after int }
 const anything = -1
 
 // shapeOf knows the types whose names may be compressed (RFC 1035 §3.3, RFC
-// 3597 §4, and what is as old). In all others a sender must not.
+// 3597 §4, and what is as old), and newer ones in which a sender must not, but
+// some readers would follow a pointer.
 func shapeOf(t dnsmessage.Type) shape {
 	switch t {
 	case dnsmessage.TypeA:
@@ -235,18 +236,22 @@ func shapeOf(t dnsmessage.Type) shape {
 		return shape{names: 1}
 	case dnsmessage.TypeSOA:
 		return shape{names: 2, after: 20}
-	case dnsmessage.TypeMINFO, 17: // RP
+	case dnsmessage.TypeMINFO, 17, 58: // RP, TALINK
 		return shape{names: 2}
-	case dnsmessage.TypeMX, 18, 21, 36: // AFSDB, RT, KX
+	case dnsmessage.TypeMX, 18, 21, 36, 107: // AFSDB, RT, KX, LP
 		return shape{before: 2, names: 1}
 	case dnsmessage.TypeSRV:
 		return shape{before: 6, names: 1}
-	case 24: // SIG
+	case dnsmessage.TypeSVCB, dnsmessage.TypeHTTPS:
+		return shape{before: 2, names: 1, after: anything}
+	case 24, 46: // SIG, RRSIG
 		return shape{before: 18, names: 1, after: anything}
 	case 26: // PX
 		return shape{before: 2, names: 2}
-	case 30: // NXT
+	case 30, 47: // NXT, NSEC
 		return shape{names: 1, after: anything}
+	case 66: // DSYNC
+		return shape{before: 5, names: 1}
 	case 35: // NAPTR
 		return shape{before: 4, strings: 3, names: 1}
 	}
