@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // Limits of what one answer may carry and of how long it may be believed.
@@ -32,7 +32,7 @@ var errOutside = errors.New("address outside the peer's substitutes")
 
 // answer is what is known about a name, whatever record type was asked for.
 type answer struct {
-	rcode int
+	rcode dnsmessage.RCode
 	addrs []netip.Addr // of a host
 	names []string     // PTR targets; hosts as the peer calls them until renamed
 	ttl   time.Duration
@@ -41,7 +41,9 @@ type answer struct {
 	text  string
 }
 
-func negative(rcode int, soa string) answer { return answer{rcode: rcode, soa: soa, ttl: negTTL} }
+func negative(rcode dnsmessage.RCode, soa string) answer {
+	return answer{rcode: rcode, soa: soa, ttl: negTTL}
+}
 
 // failure is SERVFAIL with a sentence that says why.
 func failure(code uint16, err error) answer {
@@ -49,11 +51,11 @@ func failure(code uint16, err error) answer {
 	if len(text) > 200 {
 		text = strings.ToValidUTF8(text[:200], "")
 	}
-	return answer{rcode: dns.RcodeServerFailure, code: code, text: text, ttl: failTTL}
+	return answer{rcode: dnsmessage.RCodeServerFailure, code: code, text: text, ttl: failTTL}
 }
 
 // exists tells whether the name was found, even if it has nothing to show.
-func (a answer) exists() bool { return a.rcode == dns.RcodeSuccess }
+func (a answer) exists() bool { return a.rcode == dnsmessage.RCodeSuccess }
 
 // seconds is d as a TTL: rounded up, so that what is still valid is never 0.
 func seconds(d time.Duration) uint32 {
@@ -70,26 +72,26 @@ func clamp(ttl uint32, lo, hi time.Duration) time.Duration {
 
 // render makes the reply to req. AAAA and every other type of a name that has
 // only addresses is "no data", with the SOA that makes it cacheable (RFC 2308).
-func render(req *dns.Msg, a answer) *dns.Msg {
+func render(req *msg, a answer) *msg {
 	m := reply(req, a.rcode)
 	q := req.Question[0]
 	ttl := seconds(a.ttl)
-	if q.Qtype == dns.TypeA || q.Qtype == dns.TypeANY {
+	if q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeALL {
 		for _, addr := range a.addrs {
-			m.Answer = append(m.Answer, &dns.A{Hdr: header(q.Name, dns.TypeA, ttl), A: addr.AsSlice()})
+			m.Answer = append(m.Answer, newA(q.Name, ttl, addr))
 		}
 	}
-	if q.Qtype == dns.TypePTR || q.Qtype == dns.TypeANY {
+	if q.Type == dnsmessage.TypePTR || q.Type == dnsmessage.TypeALL {
 		for _, n := range a.names {
-			m.Answer = append(m.Answer, &dns.PTR{Hdr: header(q.Name, dns.TypePTR, ttl), Ptr: n})
+			m.Answer = append(m.Answer, newPTR(q.Name, ttl, n))
 		}
 	}
 	if a.soa != "" && len(m.Answer) == 0 {
 		rr := soa(a.soa, ttl)
-		if q.Qtype == dns.TypeSOA && a.exists() && strings.EqualFold(q.Name, a.soa) {
+		if q.Type == dnsmessage.TypeSOA && a.exists() && strings.EqualFold(q.Name, a.soa) {
 			m.Answer = append(m.Answer, rr)
-		} else if a.exists() || a.rcode == dns.RcodeNameError {
-			m.Ns = append(m.Ns, rr)
+		} else if a.exists() || a.rcode == dnsmessage.RCodeNameError {
+			m.Authority = append(m.Authority, rr)
 		}
 	}
 	if a.text != "" {
@@ -98,102 +100,94 @@ func render(req *dns.Msg, a answer) *dns.Msg {
 	return m
 }
 
-func header(name string, rrtype uint16, ttl uint32) dns.RR_Header {
-	return dns.RR_Header{Name: name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
-}
-
 // soa is the one SOA we know. Nobody transfers by serial number, so it is fixed.
-func soa(zone string, ttl uint32) *dns.SOA {
-	return &dns.SOA{
-		Hdr: header(zone, dns.TypeSOA, ttl), Ns: join("gateway", pseudo), Mbox: join("nobody", pseudo),
-		Serial: 1, Refresh: 60, Retry: 10, Expire: 600, Minttl: ttl,
-	}
+func soa(zone string, ttl uint32) resource {
+	return resource{Name: zone, Type: dnsmessage.TypeSOA, Class: dnsmessage.ClassINET, TTL: ttl, Body: &dnsmessage.SOAResource{
+		NS: dnsmessage.MustNewName("gateway." + pseudo), MBox: dnsmessage.MustNewName("nobody." + pseudo),
+		Serial: 1, Refresh: 60, Retry: 10, Expire: 600, MinTTL: ttl,
+	}}
 }
 
 // reply is an empty reply to req with an OPT record if req had one
 // (RFC 6891 §6.1.1).
-func reply(req *dns.Msg, rcode int) *dns.Msg {
-	m := new(dns.Msg)
-	m.SetReply(req)
-	m.Rcode = rcode
-	m.Authoritative = true
-	m.RecursionAvailable = true
-	m.Compress = true
-	if req.IsEdns0() != nil {
-		m.SetEdns0(maxUDP, false)
+func reply(req *msg, rcode dnsmessage.RCode) *msg {
+	m := new(msg)
+	m.Header = dnsmessage.Header{
+		ID: req.ID, Response: true, OpCode: req.OpCode, RCode: rcode, Authoritative: true, RecursionAvailable: true,
+		RecursionDesired: req.RecursionDesired, CheckingDisabled: req.CheckingDisabled,
+	}
+	m.Question = req.Question
+	if req.EDNS != nil {
+		m.EDNS = &edns{Size: maxUDP}
 	}
 	return m
 }
 
 // explain adds an Extended DNS Error; who does not speak EDNS gets none.
-func explain(m *dns.Msg, code uint16, text string) {
-	if opt := m.IsEdns0(); opt != nil {
-		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: code, ExtraText: text})
+func explain(m *msg, code uint16, text string) {
+	if m.EDNS != nil {
+		m.EDNS.Code, m.EDNS.Text = code, text
 	}
 }
 
 // readHost reads what a peer's proxy says of one of its hosts: the answer to
 // qname A. Only addresses inside its substitutes may be in it.
-func readHost(m *dns.Msg, qname string, substitutes []netip.Prefix) (answer, error) {
-	if m.Rcode == dns.RcodeNameError {
-		return negative(m.Rcode, ""), nil
+func readHost(m *msg, qname string, substitutes []netip.Prefix) (answer, error) {
+	if m.RCode == dnsmessage.RCodeNameError {
+		return negative(m.RCode, ""), nil
 	}
-	if m.Rcode != dns.RcodeSuccess {
-		return answer{}, fmt.Errorf("the other home's router answered %s", rcodeName(m.Rcode))
+	if m.RCode != dnsmessage.RCodeSuccess {
+		return answer{}, fmt.Errorf("the other home's router answered %s", rcodeName(m.RCode))
 	}
-	a := answer{rcode: dns.RcodeSuccess, ttl: maxTTL}
+	a := answer{rcode: dnsmessage.RCodeSuccess, ttl: maxTTL}
 	for _, rr := range m.Answer {
-		switch rr := rr.(type) {
-		case *dns.A:
-			addr, ok := netip.AddrFromSlice(rr.A)
-			if addr = addr.Unmap(); !ok || !inside(substitutes, addr) {
-				return answer{}, fmt.Errorf("%w: %s", errOutside, addr)
-			}
-			if !ours(rr, qname) || slices.Contains(a.addrs, addr) || len(a.addrs) == maxAddrs {
-				continue
-			}
-			a.addrs = append(a.addrs, addr)
-			a.ttl = min(a.ttl, clamp(rr.Hdr.Ttl, time.Second, maxTTL))
-		case *dns.AAAA:
-			return answer{}, fmt.Errorf("%w: %s", errOutside, rr.AAAA)
+		addr := rr.Addr
+		if !addr.IsValid() {
+			continue
 		}
+		if !addr.Is4() || !inside(substitutes, addr) {
+			return answer{}, fmt.Errorf("%w: %s", errOutside, addr)
+		}
+		if !ours(rr, qname) || slices.Contains(a.addrs, addr) || len(a.addrs) == maxAddrs {
+			continue
+		}
+		a.addrs = append(a.addrs, addr)
+		a.ttl = min(a.ttl, clamp(rr.TTL, time.Second, maxTTL))
 	}
 	if len(a.addrs) == 0 {
-		return negative(dns.RcodeSuccess, ""), nil
+		return negative(dnsmessage.RCodeSuccess, ""), nil
 	}
 	return a, nil
 }
 
 // ours tells whether rr is an Internet record of qname.
-func ours(rr dns.RR, qname string) bool {
-	h := rr.Header()
-	return h.Class == dns.ClassINET && strings.EqualFold(h.Name, qname)
+func ours(rr resource, qname string) bool {
+	return rr.Class == dnsmessage.ClassINET && strings.EqualFold(rr.Name, qname)
 }
 
 // readPTR reads names that an answer gives to an address: those below zone,
 // with zone cut off. Names that no host can have are left out.
-func readPTR(m *dns.Msg, qname, zone string) (answer, error) {
-	if m.Rcode == dns.RcodeNameError {
-		return negative(m.Rcode, ""), nil
+func readPTR(m *msg, qname, zone string) (answer, error) {
+	if m.RCode == dnsmessage.RCodeNameError {
+		return negative(m.RCode, ""), nil
 	}
-	if m.Rcode != dns.RcodeSuccess {
-		return answer{}, fmt.Errorf("the name server answered %s", rcodeName(m.Rcode))
+	if m.RCode != dnsmessage.RCodeSuccess {
+		return answer{}, fmt.Errorf("the name server answered %s", rcodeName(m.RCode))
 	}
-	a := answer{rcode: dns.RcodeSuccess, ttl: maxTTL}
+	a := answer{rcode: dnsmessage.RCodeSuccess, ttl: maxTTL}
 	for _, rr := range m.Answer {
-		ptr, ok := rr.(*dns.PTR)
-		if !ok || !ours(rr, qname) {
+		if rr.Type != dnsmessage.TypePTR || !ours(rr, qname) {
 			continue
 		}
-		host, ok := below(canonical(ptr.Ptr), zone)
+		host, ok := below(canonical(rr.Target), zone)
 		if !ok || !hostname(host) || slices.Contains(a.names, host) || len(a.names) == maxPTRs {
 			continue
 		}
 		a.names = append(a.names, host)
-		a.ttl = min(a.ttl, clamp(ptr.Hdr.Ttl, time.Second, maxTTL))
+		a.ttl = min(a.ttl, clamp(rr.TTL, time.Second, maxTTL))
 	}
 	if len(a.names) == 0 {
-		return negative(dns.RcodeNameError, ""), nil
+		return negative(dnsmessage.RCodeNameError, ""), nil
 	}
 	return a, nil
 }
@@ -202,15 +196,15 @@ func readPTR(m *dns.Msg, qname, zone string) (answer, error) {
 // the addresses inside own, translated. CNAMEs are followed within the message
 // and vanish. A host with addresses outside own only does not exist for the
 // peer.
-func tellHost(m *dns.Msg, qname string, own []Mapping) (answer, error) {
-	switch m.Rcode {
-	case dns.RcodeSuccess:
-	case dns.RcodeNameError, dns.RcodeRefused:
-		return negative(dns.RcodeNameError, pseudo), nil
+func tellHost(m *msg, qname string, own []Mapping) (answer, error) {
+	switch m.RCode {
+	case dnsmessage.RCodeSuccess:
+	case dnsmessage.RCodeNameError, dnsmessage.RCodeRefused:
+		return negative(dnsmessage.RCodeNameError, pseudo), nil
 	default:
-		return answer{}, fmt.Errorf("the name server answered %s", rcodeName(m.Rcode))
+		return answer{}, fmt.Errorf("the name server answered %s", rcodeName(m.RCode))
 	}
-	a := answer{rcode: dns.RcodeSuccess, ttl: maxTTL, soa: pseudo}
+	a := answer{rcode: dnsmessage.RCodeSuccess, ttl: maxTTL, soa: pseudo}
 	hidden := false
 	name := qname
 	for hops := 0; hops < 8; hops++ {
@@ -219,18 +213,17 @@ func tellHost(m *dns.Msg, qname string, own []Mapping) (answer, error) {
 			if !ours(rr, name) {
 				continue
 			}
-			switch rr := rr.(type) {
-			case *dns.CNAME:
+			switch rr.Type {
+			case dnsmessage.TypeCNAME:
 				next = canonical(rr.Target)
-				a.ttl = min(a.ttl, clamp(rr.Hdr.Ttl, minTTL, maxTTL))
-			case *dns.A:
-				addr, _ := netip.AddrFromSlice(rr.A)
-				addr, ok := substitute(own, addr.Unmap())
+				a.ttl = min(a.ttl, clamp(rr.TTL, minTTL, maxTTL))
+			case dnsmessage.TypeA:
+				addr, ok := substitute(own, rr.Addr)
 				if !ok {
 					hidden = true
 				} else if len(a.addrs) < maxAddrs && !slices.Contains(a.addrs, addr) {
 					a.addrs = append(a.addrs, addr)
-					a.ttl = min(a.ttl, clamp(rr.Hdr.Ttl, minTTL, maxTTL))
+					a.ttl = min(a.ttl, clamp(rr.TTL, minTTL, maxTTL))
 				}
 			}
 		}
@@ -243,15 +236,15 @@ func tellHost(m *dns.Msg, qname string, own []Mapping) (answer, error) {
 	case len(a.addrs) > 0:
 		return a, nil
 	case hidden:
-		return negative(dns.RcodeNameError, pseudo), nil
+		return negative(dnsmessage.RCodeNameError, pseudo), nil
 	}
-	return negative(dns.RcodeSuccess, pseudo), nil
+	return negative(dnsmessage.RCodeSuccess, pseudo), nil
 }
 
 // tellPTR turns our dnsmasq's names of an own address into names of htip.
-func tellPTR(m *dns.Msg, qname, lan string) (answer, error) {
-	if m.Rcode == dns.RcodeRefused {
-		return negative(dns.RcodeNameError, reverseZone), nil
+func tellPTR(m *msg, qname, lan string) (answer, error) {
+	if m.RCode == dnsmessage.RCodeRefused {
+		return negative(dnsmessage.RCodeNameError, reverseZone), nil
 	}
 	a, err := readPTR(m, qname, lan)
 	if err != nil {
@@ -279,18 +272,12 @@ func (a answer) rename(zone string) answer {
 // foreign tells whether an upstream resolver's answer contains an address that
 // only a home's own name server may give. dnsmasq is told to trust us about a
 // peer's domain, so its rebinding protection has to happen here.
-func foreign(m *dns.Msg) (netip.Addr, bool) {
+func foreign(m *msg) (netip.Addr, bool) {
 	for _, rr := range m.Answer {
-		var a netip.Addr
-		switch rr := rr.(type) {
-		case *dns.A:
-			a, _ = netip.AddrFromSlice(rr.A)
-		case *dns.AAAA:
-			a, _ = netip.AddrFromSlice(rr.AAAA)
-		default:
+		a := rr.Addr.Unmap()
+		if !a.IsValid() {
 			continue
 		}
-		a = a.Unmap()
 		if !a.IsGlobalUnicast() || a.IsPrivate() || a.Is4() && a.As4()[0] == 0 {
 			return a, true
 		}
@@ -298,9 +285,10 @@ func foreign(m *dns.Msg) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func rcodeName(rcode int) string {
-	if s, ok := dns.RcodeToString[rcode]; ok {
-		return s
+func rcodeName(rcode dnsmessage.RCode) string {
+	names := [...]string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"} // RFC 1035 §4.1.1
+	if int(rcode) < len(names) {
+		return names[rcode]
 	}
 	return fmt.Sprintf("code %d", rcode)
 }

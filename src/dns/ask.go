@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // How long a name server is waited for, and how often it is asked.
@@ -21,21 +21,21 @@ const (
 // ask sends one question to server and gives the answer that matches it. A
 // truncated answer is fetched again over TCP. Each try has a new random id and
 // comes from a new random port.
-func ask(ctx context.Context, s Sockets, device string, server netip.AddrPort, q dns.Question, flags dns.MsgHdr, tries int) (*dns.Msg, error) {
-	req := new(dns.Msg)
-	req.MsgHdr = flags
-	req.Question = []dns.Question{q}
-	req.SetEdns0(maxUDP, false)
+func ask(ctx context.Context, s Sockets, device string, server netip.AddrPort, q question, flags dnsmessage.Header, tries int) (*msg, error) {
+	req := new(msg)
+	req.Header = flags
+	req.Question = []question{q}
+	req.EDNS = &edns{Size: maxUDP}
 	var err error
 	for try := range tries {
 		if try > 0 && !sleep(ctx, askPause) {
 			break
 		}
-		req.Id = dns.Id()
-		var m *dns.Msg
+		req.ID = newID()
+		var m *msg
 		m, err = exchange(ctx, s, "udp", device, server, req)
 		if err == nil && m.Truncated {
-			req.Id = dns.Id()
+			req.ID = newID()
 			m, err = exchange(ctx, s, "tcp", device, server, req)
 		}
 		if err == nil {
@@ -59,7 +59,7 @@ func quiet(err error) error {
 
 var errNoAnswer = errors.New("no answer in time")
 
-func exchange(ctx context.Context, s Sockets, network, device string, server netip.AddrPort, req *dns.Msg) (*dns.Msg, error) {
+func exchange(ctx context.Context, s Sockets, network, device string, server netip.AddrPort, req *msg) (*msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	until, _ := ctx.Deadline()
@@ -73,11 +73,11 @@ func exchange(ctx context.Context, s Sockets, network, device string, server net
 		if err := writeTCP(c, req, until); err != nil {
 			return nil, err
 		}
-		b, err := readTCP(c, dns.MaxMsgSize, until)
+		b, err := readTCP(c, maxMessage, until)
 		if err != nil {
 			return nil, err
 		}
-		m := new(dns.Msg)
+		m := new(msg)
 		if err := m.Unpack(b); err != nil {
 			return nil, err
 		}
@@ -102,9 +102,14 @@ func exchange(ctx context.Context, s Sockets, network, device string, server net
 		if err != nil {
 			return nil, err
 		}
-		m := new(dns.Msg)
-		if err := m.Unpack(b[:n]); (err == nil || m.Truncated) && matches(m, req) {
+		m := new(msg)
+		err = m.Unpack(b[:n])
+		switch {
+		case !matches(m, req): // of somebody who guesses
+		case err == nil || m.Truncated:
 			return m, nil
+		default:
+			return nil, err
 		}
 	}
 }

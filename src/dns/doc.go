@@ -22,6 +22,6 @@
 //   - Upstream resolvers are never this machine and never an address inside a
 //     peer's substitutes.
 //
-// All that decides is pure (names.go, translate.go, table.go, answer.go,
-// zone.go, dropin.go); what acts is bounded in number, size and time.
+// All that decides is pure (message.go, names.go, translate.go, table.go,
+// answer.go, zone.go, dropin.go); what acts is bounded in number, size and time.
 package dns

@@ -61,27 +61,19 @@ func (c *cannedConn) SetDeadline(time.Time) error      { return nil }
 func (c *cannedConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *cannedConn) SetWriteDeadline(time.Time) error { return nil }
 
-func packed(m *dns.Msg) []byte {
-	b, err := m.Pack()
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
 // Any packet as a question, from our own hosts and from a peer, and any packet
 // as the answer of the peer, of dnsmasq and of the resolvers: nothing is told
 // or believed but what may be.
 func FuzzPackets(f *testing.F) {
 	for _, name := range []string{"nas.bob.internal.", "nas.bob.example.org.", "bob.example.org.", "nas.htip.", "htip.", "5.2.0.10.in-addr.arpa.", "5.1.0.10.in-addr.arpa.", "internal.", "x."} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypePTR, dns.TypeSOA, dns.TypeANY} {
-			req := question(name, qtype)
+			req := queryOf(name, qtype)
 			req.SetEdns0(1232, true)
 			f.Add(packed(req), packed(message(f, 0, name+" 60 A 10.0.2.5", name+" 60 PTR nas.htip.")))
 		}
 	}
-	f.Add(packed(question("nas.htip.", dns.TypeA)), packed(message(f, 0, "nas.lan. 0 CNAME box.lan.", "box.lan. 0 A 10.0.0.5")))
-	f.Add(packed(question("nas.htip.", dns.TypeA)), packed(message(f, dns.RcodeNameError)))
+	f.Add(packed(queryOf("nas.htip.", dns.TypeA)), packed(message(f, 0, "nas.lan. 0 CNAME box.lan.", "box.lan. 0 A 10.0.0.5")))
+	f.Add(packed(queryOf("nas.htip.", dns.TypeA)), packed(message(f, dns.RcodeNameError)))
 	table, err := newTable("internal.", "lan.", []Peer{bob(), carol()}, nil, time.Time{})
 	if err != nil {
 		f.Fatal(err)
@@ -109,8 +101,7 @@ func FuzzPackets(f *testing.F) {
 		p.tbl.Store(table)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		local := p.answerLocal(ctx, req)
-		checkReply(t, req, local)
+		local := checkReply(t, req, p.answerLocal(ctx, req))
 		r := table.route(canonical(req.Question[0].Name))
 		for _, rr := range local.Answer {
 			switch rr := rr.(type) {
@@ -125,8 +116,7 @@ func FuzzPackets(f *testing.F) {
 				}
 			}
 		}
-		remote := p.answerRemote(ctx, req, table.peers["bob"])
-		checkReply(t, req, remote)
+		remote := checkReply(t, req, p.answerRemote(ctx, req, table.peers["bob"]))
 		for _, rr := range remote.Answer {
 			switch rr := rr.(type) {
 			case *dns.A:
@@ -146,27 +136,34 @@ func FuzzPackets(f *testing.F) {
 	})
 }
 
-func checkReply(t *testing.T, req, m *dns.Msg) {
+// checkReply gives the reply as the other library reads it from UDP.
+func checkReply(t *testing.T, req, m *msg) *dns.Msg {
 	t.Helper()
-	if !m.Response || m.Id != req.Id || len(m.Question) != 1 || m.Question[0] != req.Question[0] {
+	if !m.Response || m.ID != req.ID || len(m.Question) != 1 || m.Question[0] != req.Question[0] {
 		t.Errorf("reply to %v: %v", req, m)
 	}
-	m.Truncate(udpSize(req))
-	b, err := m.Pack()
+	b, err := m.PackWithin(udpSize(req))
 	if err != nil {
-		t.Errorf("%v: %v", m, err)
+		t.Fatalf("%v: %v", m, err)
 	}
-	if len(b) > maxUDP {
+	if len(b) > udpSize(req) {
 		t.Errorf("%d octets over UDP", len(b))
 	}
+	second := new(dns.Msg)
+	if err := second.Unpack(b); err != nil {
+		t.Fatalf("%v: %v", m, err)
+	}
+	if second.Id != req.ID || second.Question[0].Name != req.Question[0].Name || second.Truncated != m.Truncated && len(second.Answer)+len(second.Ns) == len(m.Answer)+len(m.Authority) {
+		t.Errorf("%v: %v", m, second)
+	}
+	return second
 }
 
 // Any octets as a zone transfer.
 func FuzzTransfer(f *testing.F) {
-	frame := func(list ...*dns.Msg) (b []byte) {
+	frame := func(list ...*msg) (b []byte) {
 		for _, m := range list {
-			p := packed(m)
-			b = append(append(b, byte(len(p)>>8), byte(len(p))), p...)
+			b = append(b, framed(m)...)
 		}
 		return b
 	}
@@ -184,7 +181,7 @@ func FuzzTransfer(f *testing.F) {
 			if err != nil {
 				break
 			}
-			m := new(dns.Msg)
+			m := new(msg)
 			if m.Unpack(b) != nil {
 				break
 			}

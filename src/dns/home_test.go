@@ -191,7 +191,7 @@ log-facility=%s
 		}
 	})
 	for range 100 {
-		if _, err := resolve(h.opt.Sockets, h.dnsmasq, question("nobody.lan.", dns.TypeA)); err == nil {
+		if _, err := resolve(h.opt.Sockets, h.dnsmasq, queryOf("nobody.lan.", dns.TypeA)); err == nil {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -222,7 +222,7 @@ func resolve(s Sockets, server netip.AddrPort, req *dns.Msg) (*dns.Msg, error) {
 // look asks name and gives the answer in short: "NOERROR 10.0.2.5 10.0.2.6".
 func look(t testing.TB, s Sockets, server netip.AddrPort, name string, qtype uint16) string {
 	t.Helper()
-	req := question(name, qtype)
+	req := queryOf(name, qtype)
 	req.SetEdns0(4096, false)
 	m, err := resolve(s, server, req)
 	if err != nil {
@@ -255,32 +255,11 @@ func brief(m *dns.Msg) string {
 	return strings.Join(words, " ")
 }
 
-// nameServer is a name server whose every answer a test decides.
-func nameServer(t testing.TB, s Sockets, device string, at netip.AddrPort, answer func(req *dns.Msg, tcp bool) []*dns.Msg) *server {
-	t.Helper()
-	if s == nil {
-		s = Kernel{}
-	}
-	srv, err := listen(s, device, at, 64, 64, new(counters), func(_ context.Context, q query, write func(*dns.Msg) error) {
-		for _, m := range answer(q.Msg, q.tcp) {
-			write(m)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { srv.run(ctx); close(done) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return srv
-}
-
 // records answers like an authoritative server that knows only these.
-func records(t testing.TB, rrs ...string) func(*dns.Msg, bool) []*dns.Msg {
-	known := message(t, 0, rrs...).Answer
+func records(t testing.TB, list ...string) func(*dns.Msg, bool) []*dns.Msg {
+	known := rrs(t, list...)
 	return func(req *dns.Msg, _ bool) []*dns.Msg {
-		m := reply(req, dns.RcodeNameError)
+		m := respond(req, dns.RcodeNameError)
 		for _, rr := range known {
 			if strings.EqualFold(rr.Header().Name, req.Question[0].Name) {
 				m.Rcode = dns.RcodeSuccess

@@ -32,7 +32,7 @@ func TestHostilePeerAnswers(t *testing.T) {
 	p, at := lone(t, func(o *Options) { o.Upstreams = []netip.AddrPort{upstream} })
 	good := in(p.subB, 5)
 	nameServer(t, p.socksA, "", at, func(req *dns.Msg, tcp bool) []*dns.Msg {
-		m := reply(req, dns.RcodeSuccess)
+		m := respond(req, dns.RcodeSuccess)
 		host, _ := below(canonical(req.Question[0].Name), pseudo)
 		say := func(name, a string) {
 			m.Answer = append(m.Answer, &dns.A{Hdr: header(name, dns.TypeA, 86400), A: addr(a).AsSlice()})
@@ -66,11 +66,13 @@ func TestHostilePeerAnswers(t *testing.T) {
 					say(own, in(p.subB, byte(i)))
 				}
 			}
+		case "dot":
+			m.Answer = append(m.Answer, rrs(t, own+` 60 CNAME a\.b.htip.`, own+" 60 A "+good)...)
 		case "broken":
 			m.Rcode = dns.RcodeRefused
 		default:
 			if req.Question[0].Qtype == dns.TypePTR {
-				for _, n := range []string{"www.example.org.", "nas.bob.internal.", `a\.b.htip.`, `<script>.htip.`, "htip.", "nas.htip."} {
+				for _, n := range []string{"www.example.org.", "nas.bob.internal.", `a\ b.htip.`, `a\000.htip.`, `<script>.htip.`, "htip.", "nas.htip."} {
 					m.Answer = append(m.Answer, &dns.PTR{Hdr: header(own, dns.TypePTR, 60), Ptr: n})
 				}
 			}
@@ -88,6 +90,7 @@ func TestHostilePeerAnswers(t *testing.T) {
 		{"aside.bob.internal.", "SERVFAIL [15 address outside the peer's substitutes: 192.168.1.1]", true},
 		{"lie.bob.example.org.", "SERVFAIL [15 address outside the peer's substitutes: 192.168.1.1]", false}, // remembered
 		{"cname.bob.internal.", "NOERROR SOA:bob.internal.", false},
+		{"dot.bob.internal.", "SERVFAIL [22 asking " + at.String() + " for dot.htip.: invalid dns name]", false},
 		{"otherid.bob.internal.", "NOERROR " + good, false},
 		{"otherquestion.bob.internal.", "NOERROR " + good, false},
 		{"broken.bob.internal.", "SERVFAIL [23 the other home's router answered REFUSED]", false},
@@ -124,7 +127,7 @@ func TestAnswersAge(t *testing.T) {
 	})
 	ttl := func() uint32 {
 		t.Helper()
-		m, err := resolve(nil, p.a.opt.Listen, question("nas.bob.internal.", dns.TypeA))
+		m, err := resolve(nil, p.a.opt.Listen, queryOf("nas.bob.internal.", dns.TypeA))
 		if err != nil || len(m.Answer) != 1 {
 			t.Fatal(m, err)
 		}
@@ -173,7 +176,7 @@ func TestSlowPeerIsBounded(t *testing.T) {
 	nameServer(t, p.socksA, "", at, func(req *dns.Msg, _ bool) []*dns.Msg {
 		asked.Add(1)
 		<-release
-		return []*dns.Msg{reply(req, dns.RcodeNameError)}
+		return []*dns.Msg{respond(req, dns.RcodeNameError)}
 	})
 	var wg sync.WaitGroup
 	for range 30 {
@@ -253,8 +256,8 @@ func TestHostileTCP(t *testing.T) {
 		silent = append(silent, dial())
 	}
 	c := dial()
-	m := question(pseudo, dns.TypeSOA)
-	if err := writeTCP(c, m, time.Now().Add(time.Second)); err != nil {
+	m := queryOf(pseudo, dns.TypeSOA)
+	if _, err := c.Write(framed(m)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readTCP(c, 4096, time.Now().Add(300*time.Millisecond)); !isTimeout(err) {
@@ -283,6 +286,7 @@ func isTimeout(err error) bool {
 // A peer's list of hosts that lies, or never ends.
 func TestHostileTransfer(t *testing.T) {
 	t.Parallel()
+	const apex = "htip. 5 SOA gateway.htip. nobody.htip. 1 1 1 1 1"
 	p, at := lone(t, nil)
 	var mode atomic.Value
 	l, err := p.socksA.ListenTCP("", at)
@@ -306,15 +310,16 @@ func TestHostileTransfer(t *testing.T) {
 				if req.Unpack(b) != nil {
 					return
 				}
-				m := reply(req, 0)
-				m.Answer = []dns.RR{soa(pseudo, 5)}
-				until := time.Now().Add(10 * time.Second)
+				m := respond(req, 0)
+				m.Answer = rrs(t, apex)
+				c.SetWriteDeadline(time.Now().Add(10 * time.Second))
 				switch mode.Load() {
 				case "outside":
-					m.Answer = append(m.Answer, &dns.A{Hdr: header("nas.htip.", dns.TypeA, 1), A: []byte{192, 168, 1, 1}}, soa(pseudo, 5))
-					writeTCP(c, m, until)
+					m.Answer = append(m.Answer, &dns.A{Hdr: header("nas.htip.", dns.TypeA, 1), A: []byte{192, 168, 1, 1}})
+					m.Answer = append(m.Answer, rrs(t, apex)...)
+					c.Write(framed(m))
 				case "endless":
-					for writeTCP(c, m, until) == nil {
+					for _, err := c.Write(framed(m)); err == nil; _, err = c.Write(framed(m)) {
 						m.Answer = nil
 					}
 				case "drip":
@@ -329,7 +334,7 @@ func TestHostileTransfer(t *testing.T) {
 					c.Write(make([]byte, 65535))
 				case "id":
 					m.Id++
-					writeTCP(c, m, until)
+					c.Write(framed(m))
 				}
 			}()
 		}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // How long one question of our own hosts may take altogether, and how long the
@@ -22,35 +22,35 @@ var (
 )
 
 // serveLocal answers a question that dnsmasq hands on.
-func (p *Proxy) serveLocal(ctx context.Context, q query, write func(*dns.Msg) error) {
+func (p *Proxy) serveLocal(ctx context.Context, q query, write func(*msg) error) {
 	p.stats.local.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, localWithin)
 	defer cancel()
-	m := p.answerLocal(ctx, q.Msg)
-	if m.Rcode == dns.RcodeServerFailure {
+	m := p.answerLocal(ctx, q.msg)
+	if m.RCode == dnsmessage.RCodeServerFailure {
 		p.stats.failed.Add(1)
 	}
 	write(m) // a failure is counted there; the asker asks again
 }
 
-func (p *Proxy) answerLocal(ctx context.Context, req *dns.Msg) *dns.Msg {
+func (p *Proxy) answerLocal(ctx context.Context, req *msg) *msg {
 	q := req.Question[0]
-	if q.Qclass != dns.ClassINET || q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
-		return reply(req, dns.RcodeRefused)
+	if q.Class != dnsmessage.ClassINET || q.Type == dnsmessage.TypeAXFR || q.Type == typeIXFR {
+		return reply(req, dnsmessage.RCodeRefused)
 	}
 	r := p.tbl.Load().route(canonical(q.Name))
 	switch r.kind {
 	case kindForeign:
-		return reply(req, dns.RcodeRefused)
+		return reply(req, dnsmessage.RCodeRefused)
 	case kindNobody:
-		return render(req, negative(dns.RcodeNameError, r.soa))
+		return render(req, negative(dnsmessage.RCodeNameError, r.soa))
 	case kindEmpty:
-		return render(req, negative(dns.RcodeSuccess, r.soa))
+		return render(req, negative(dnsmessage.RCodeSuccess, r.soa))
 	}
 	if !req.RecursionDesired {
 		// From a peer by way of our own dnsmasq: see the package's comment.
-		m := reply(req, dns.RcodeRefused)
-		explain(m, dns.ExtendedErrorCodeProhibited, errNotRecursive.Error())
+		m := reply(req, dnsmessage.RCodeRefused)
+		explain(m, edeProhibited, errNotRecursive.Error())
 		return m
 	}
 	switch r.kind {
@@ -71,12 +71,12 @@ func (p *Proxy) host(ctx context.Context, r route) answer {
 	if !to.Up {
 		var err error
 		if to, err = p.connect(ctx, to.Name); err != nil {
-			return failure(dns.ExtendedErrorCodeNoReachableAuthority, err)
+			return failure(edeUnreachable, err)
 		}
 	}
 	var a answer
 	if r.kind == kindGateway {
-		a = answer{rcode: dns.RcodeSuccess, ttl: maxTTL}
+		a = answer{rcode: dnsmessage.RCodeSuccess, ttl: maxTTL}
 		a.addrs = append(a.addrs, to.Server)
 	} else {
 		a = p.ofPeer(ctx, to, r.host)
@@ -98,21 +98,21 @@ func (p *Proxy) young(a answer, to *peer) answer {
 func (p *Proxy) ofPeer(ctx context.Context, to *peer, host string) answer {
 	name := join(host, pseudo)
 	if name == "" {
-		return negative(dns.RcodeNameError, "")
+		return negative(dnsmessage.RCodeNameError, "")
 	}
 	return p.remember(ctx, to, name, func(ctx context.Context) answer {
-		m, err := p.askPeer(ctx, to, name, dns.TypeA, askTries)
+		m, err := p.askPeer(ctx, to, name, dnsmessage.TypeA, askTries)
 		if err != nil {
-			return failure(dns.ExtendedErrorCodeNoReachableAuthority, err)
+			return failure(edeUnreachable, err)
 		}
 		a, err := readHost(m, name, to.Substitutes)
 		if errors.Is(err, errOutside) {
 			p.stats.refused.Add(1)
 			p.warn(strings.ToLower(to.Name), err)
-			return failure(dns.ExtendedErrorCodeBlocked, err)
+			return failure(edeBlocked, err)
 		}
 		if err != nil {
-			return failure(dns.ExtendedErrorCodeNetworkError, err)
+			return failure(edeNetwork, err)
 		}
 		return a
 	})
@@ -132,7 +132,7 @@ func (p *Proxy) remember(ctx context.Context, to *peer, name string, find func(c
 		return a
 	})
 	if err != nil {
-		return failure(dns.ExtendedErrorCodeNoReachableAuthority, quiet(err))
+		return failure(edeUnreachable, quiet(err))
 	}
 	return a
 }
@@ -142,23 +142,23 @@ func (p *Proxy) remember(ctx context.Context, to *peer, name string, find func(c
 func (p *Proxy) reverse(ctx context.Context, r route) answer {
 	to := r.peer
 	if !to.Up {
-		return failure(dns.ExtendedErrorCodeNoReachableAuthority, errTunnelDown)
+		return failure(edeUnreachable, errTunnelDown)
 	}
 	name := reverseName(r.addr)
 	a := p.remember(ctx, to, name, func(ctx context.Context) answer {
-		m, err := p.askPeer(ctx, to, name, dns.TypePTR, askTries)
+		m, err := p.askPeer(ctx, to, name, dnsmessage.TypePTR, askTries)
 		if err != nil {
-			return failure(dns.ExtendedErrorCodeNoReachableAuthority, err)
+			return failure(edeUnreachable, err)
 		}
 		a, err := readPTR(m, name, pseudo)
 		if err != nil {
-			return failure(dns.ExtendedErrorCodeNetworkError, err)
+			return failure(edeNetwork, err)
 		}
 		return a
 	})
 	a = a.rename(to.zone)
-	if len(a.names) == 0 && r.addr == to.Server && a.rcode != dns.RcodeServerFailure {
-		a = answer{rcode: dns.RcodeSuccess, ttl: maxTTL, names: []string{to.zone}}
+	if len(a.names) == 0 && r.addr == to.Server && a.rcode != dnsmessage.RCodeServerFailure {
+		a = answer{rcode: dnsmessage.RCodeSuccess, ttl: maxTTL, names: []string{to.zone}}
 	}
 	a.soa = r.soa
 	return p.young(a, to)
@@ -166,14 +166,14 @@ func (p *Proxy) reverse(ctx context.Context, r route) answer {
 
 // public answers below a peer's public domain: what the peer knows as a host
 // has its address inside the tunnel, anything else is what the Internet says.
-func (p *Proxy) public(ctx context.Context, req *dns.Msg, r route) *dns.Msg {
+func (p *Proxy) public(ctx context.Context, req *msg, r route) *msg {
 	if !r.peer.Up {
 		return p.forward(ctx, req)
 	}
 	soon, cancel := context.WithTimeout(ctx, publicWithin)
 	a := p.ofPeer(soon, r.peer, r.host)
 	cancel()
-	if a.code == dns.ExtendedErrorCodeBlocked && a.text != "" {
+	if a.code == edeBlocked && a.text != "" {
 		return render(req, a)
 	}
 	if len(a.addrs) == 0 {
@@ -181,12 +181,12 @@ func (p *Proxy) public(ctx context.Context, req *dns.Msg, r route) *dns.Msg {
 	}
 	a.soa = r.soa
 	a = p.young(a, r.peer)
-	switch req.Question[0].Qtype {
-	case dns.TypeA, dns.TypeANY, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB:
+	switch req.Question[0].Type {
+	case dnsmessage.TypeA, dnsmessage.TypeALL, dnsmessage.TypeAAAA, dnsmessage.TypeHTTPS, dnsmessage.TypeSVCB:
 		return render(req, a) // no public address beside the one inside the tunnel
 	}
 	m := p.forward(ctx, req)
-	if m.Rcode != dns.RcodeSuccess {
+	if m.RCode != dnsmessage.RCodeSuccess {
 		return render(req, a) // the name exists, whatever the Internet thinks
 	}
 	return m

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"github.com/miekg/dns"
 )
 
 // pseudo is the zone in which two proxies speak of each other's hosts.
@@ -18,7 +16,12 @@ const reverseZone = "in-addr.arpa."
 const maxName = 254
 
 // canonical is a name in lower case with its final dot.
-func canonical(name string) string { return strings.ToLower(dns.Fqdn(name)) }
+func canonical(name string) string {
+	if !strings.HasSuffix(name, ".") {
+		name += "."
+	}
+	return strings.ToLower(name)
+}
 
 // hostname tells whether s, a dotted name without final dot, is made only of
 // letters, digits, '-' and '_' in labels of 1 to 63. Everything that we learn

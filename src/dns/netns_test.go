@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // nsSockets opens the kernel's sockets inside a network namespace.
@@ -215,7 +216,7 @@ func replySource(t *testing.T, nsA, nsB nsSockets) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		b, _ := question(pseudo, dns.TypeSOA).Pack()
+		b, _ := queryOf(pseudo, dns.TypeSOA).Pack()
 		if _, err := c.WriteToUDPAddrPort(b, netip.MustParseAddrPort(asked)); err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +231,7 @@ func replySource(t *testing.T, nsA, nsB nsSockets) {
 
 // whoAsks: C can't pretend to be A, B's LAN and loopback are no tunnel.
 func whoAsks(t *testing.T, nsA, nsC nsSockets, b *home) {
-	q := dns.Question{Name: "nas.htip.", Qtype: dns.TypeA, Qclass: dns.ClassINET}
+	q := question{"nas.htip.", dnsmessage.TypeA, dnsmessage.ClassINET}
 	server := netip.MustParseAddrPort("10.0.4.1:4853")
 	before := b.Stats().Spoofed
 	// C sends from A's substitute through its own tunnel. B's reply, if there
@@ -246,7 +247,7 @@ func whoAsks(t *testing.T, nsA, nsC nsSockets, b *home) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	packed, _ := question("nas.htip.", dns.TypeA).Pack()
+	packed, _ := queryOf("nas.htip.", dns.TypeA).Pack()
 	if _, err := c.Write(packed); err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +256,7 @@ func whoAsks(t *testing.T, nsA, nsC nsSockets, b *home) {
 	// Nobody but a tunnel reaches the port.
 	for _, at := range []string{"127.0.0.1:4853", "10.0.0.1:4853", "10.0.2.1:4853"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		if m, err := ask(ctx, b.opt.Sockets, "", netip.MustParseAddrPort(at), q, dns.MsgHdr{}, 1); err == nil {
+		if m, err := ask(ctx, b.opt.Sockets, "", netip.MustParseAddrPort(at), q, dnsmessage.Header{}, 1); err == nil {
 			t.Errorf("%s answers at B itself: %v", at, m)
 		}
 		cancel()

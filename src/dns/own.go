@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // everywhere is a mapping that changes nothing and leaves nothing out.
@@ -19,7 +19,7 @@ func (p *Proxy) Own(ctx context.Context, host string) ([]netip.Addr, error) {
 		return nil, fmt.Errorf("%q is no host's name", host)
 	}
 	name := join(host, p.tbl.Load().lan)
-	m, err := p.askDnsmasq(ctx, name, dns.TypeA)
+	m, err := p.askDnsmasq(ctx, name, dnsmessage.TypeA)
 	if err != nil {
 		return nil, err
 	}

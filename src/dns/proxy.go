@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // Options are all that the proxy needs from the world around it.
@@ -325,10 +325,10 @@ func (p *Proxy) reachable(name string) (*peer, error) {
 }
 
 // askPeer asks a peer's proxy through its tunnel.
-func (p *Proxy) askPeer(ctx context.Context, to *peer, name string, qtype uint16, tries int) (*dns.Msg, error) {
+func (p *Proxy) askPeer(ctx context.Context, to *peer, name string, qtype dnsmessage.Type, tries int) (*msg, error) {
 	p.stats.asked.Add(1)
-	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
-	return ask(ctx, p.sockets, to.Device, netip.AddrPortFrom(to.Server, p.opt.PeerPort), q, dns.MsgHdr{}, tries)
+	q := question{Name: name, Type: qtype, Class: dnsmessage.ClassINET}
+	return ask(ctx, p.sockets, to.Device, netip.AddrPortFrom(to.Server, p.opt.PeerPort), q, dnsmessage.Header{}, tries)
 }
 
 // Probe asks the peer's proxy for the SOA of htip. until it answers or ctx
@@ -345,7 +345,7 @@ func (p *Proxy) Probe(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		m, err := p.askPeer(ctx, peer, pseudo, dns.TypeSOA, 1)
+		m, err := p.askPeer(ctx, peer, pseudo, dnsmessage.TypeSOA, 1)
 		if err == nil {
 			err = isSOA(m)
 		}
@@ -359,9 +359,9 @@ func (p *Proxy) Probe(ctx context.Context, name string) error {
 }
 
 // isSOA tells whether m is what a proxy says of htip. itself.
-func isSOA(m *dns.Msg) error {
-	if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 || m.Answer[0].Header().Rrtype != dns.TypeSOA || !ours(m.Answer[0], pseudo) {
-		return fmt.Errorf("the other end answers %s, but is no names proxy", rcodeName(m.Rcode))
+func isSOA(m *msg) error {
+	if m.RCode != dnsmessage.RCodeSuccess || len(m.Answer) != 1 || m.Answer[0].Type != dnsmessage.TypeSOA || !ours(m.Answer[0], pseudo) {
+		return fmt.Errorf("the other end answers %s, but is no names proxy", rcodeName(m.RCode))
 	}
 	return nil
 }

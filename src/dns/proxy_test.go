@@ -144,7 +144,7 @@ func TestLocalRefuses(t *testing.T) {
 		{"bob.internal.", dns.TypeSOA, dns.ClassINET, true, "SERVFAIL [22 the tunnel is down]"},
 		{"internal.", dns.TypeSOA, dns.ClassINET, true, "NOERROR gateway.htip. nobody.htip. 1 60 10 600 5"},
 	} {
-		req := question(c.name, c.qtype)
+		req := queryOf(c.name, c.qtype)
 		req.Question[0].Qclass = c.qclass
 		req.RecursionDesired = c.rd
 		req.SetEdns0(1232, false)
@@ -175,7 +175,7 @@ func TestTransferLarge(t *testing.T) {
 func TestForwardTruncated(t *testing.T) {
 	upstream := netip.AddrPortFrom(ownAddr(), testDNS)
 	nameServer(t, nil, "", upstream, func(req *dns.Msg, tcp bool) []*dns.Msg {
-		m := reply(req, 0)
+		m := respond(req, 0)
 		m.Truncated = !tcp
 		for i := range 200 {
 			if tcp {
@@ -186,20 +186,20 @@ func TestForwardTruncated(t *testing.T) {
 	})
 	h := newHome(t, nil, func(o *Options) { o.Upstreams = []netip.AddrPort{upstream} })
 	set(t, h.Proxy, Peer{Name: "bob", Domain: "bob.example.org"})
-	m, err := resolve(nil, h.opt.Listen, question("bob.example.org.", dns.TypeA))
+	m, err := resolve(nil, h.opt.Listen, queryOf("bob.example.org.", dns.TypeA))
 	if err != nil || !m.Truncated {
 		t.Fatal(m, err)
 	}
-	m, err = exchange(t.Context(), Kernel{}, "tcp", "", h.opt.Listen, question("bob.example.org.", dns.TypeA))
-	if err != nil || m.Truncated || len(m.Answer) != 200 {
-		t.Fatalf("%v, %v", m, err)
+	long, err := exchange(t.Context(), Kernel{}, "tcp", "", h.opt.Listen, understood(t, queryOf("bob.example.org.", dns.TypeA)))
+	if err != nil || long.Truncated || len(long.Answer) != 200 {
+		t.Fatalf("%v, %v", long, err)
 	}
 }
 
 // Resolvers that are dead or refuse are passed over.
 func TestForwardNextResolver(t *testing.T) {
 	dead, refusing, good := netip.AddrPortFrom(ownAddr(), testDNS), netip.AddrPortFrom(ownAddr(), testDNS), netip.AddrPortFrom(ownAddr(), testDNS)
-	nameServer(t, nil, "", refusing, func(req *dns.Msg, _ bool) []*dns.Msg { return []*dns.Msg{reply(req, dns.RcodeRefused)} })
+	nameServer(t, nil, "", refusing, func(req *dns.Msg, _ bool) []*dns.Msg { return []*dns.Msg{respond(req, dns.RcodeRefused)} })
 	nameServer(t, nil, "", good, records(t, "bob.example.org. 60 A 198.18.0.2"))
 	h := newHome(t, nil, func(o *Options) { o.Upstreams = []netip.AddrPort{dead, refusing, good} })
 	set(t, h.Proxy, Peer{Name: "bob", Domain: "bob.example.org"})
@@ -222,7 +222,7 @@ func TestResolve(t *testing.T) {
 	upstream := netip.AddrPortFrom(ownAddr(), testDNS)
 	nameServer(t, nil, "", upstream, func(req *dns.Msg, tcp bool) []*dns.Msg {
 		if req.Question[0].Name == "broken.example.org." {
-			return []*dns.Msg{reply(req, dns.RcodeServerFailure)}
+			return []*dns.Msg{respond(req, dns.RcodeServerFailure)}
 		}
 		return records(t, "bob.example.org. 60 A 198.18.0.2", "bob.example.org. 60 A 198.18.0.3", "six.example.org. 60 AAAA 2001:db8::1")(req, tcp)
 	})

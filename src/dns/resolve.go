@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // ErrNoName is the answer of the public DNS that a name does not exist or has
@@ -21,7 +21,7 @@ func (p *Proxy) Resolve(ctx context.Context, name string) ([]netip.Addr, error) 
 	if !domainname(name) {
 		return nil, fmt.Errorf("%q is no domain name", name)
 	}
-	k := outside{name: canonical(name), qtype: dns.TypeA}
+	k := outside{name: canonical(name), qtype: dnsmessage.TypeA}
 	f, err := p.internet.do(ctx, k, p.spawn, func() fetched { return p.fetch(p.base, k) })
 	if err == nil {
 		err = f.err
@@ -31,15 +31,13 @@ func (p *Proxy) Resolve(ctx context.Context, name string) ([]netip.Addr, error) 
 	}
 	var out []netip.Addr
 	for _, rr := range f.msg.Answer {
-		if a, ok := rr.(*dns.A); ok {
-			if ip, ok := netip.AddrFromSlice(a.A.To4()); ok {
-				out = append(out, ip)
-			}
+		if rr.Type == dnsmessage.TypeA {
+			out = append(out, rr.Addr)
 		}
 	}
 	if len(out) == 0 {
-		if f.msg.Rcode != dns.RcodeSuccess && f.msg.Rcode != dns.RcodeNameError {
-			return nil, fmt.Errorf("the resolver answers %s", rcodeName(f.msg.Rcode))
+		if f.msg.RCode != dnsmessage.RCodeSuccess && f.msg.RCode != dnsmessage.RCodeNameError {
+			return nil, fmt.Errorf("the resolver answers %s", rcodeName(f.msg.RCode))
 		}
 		return nil, ErrNoName
 	}

@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 // Limits of one listener. Each tunnel has its own, so that no home can use up
@@ -27,17 +25,17 @@ const (
 
 // query is a question as it arrived.
 type query struct {
-	*dns.Msg
+	*msg
 	from netip.AddrPort
 	tcp  bool
 }
 
 // handler answers q with any number of calls of write; with none, nobody hears
 // anything.
-type handler func(ctx context.Context, q query, write func(*dns.Msg) error)
+type handler func(ctx context.Context, q query, write func(*msg) error)
 
 // server answers questions on one UDP and one TCP socket. It is ours and not
-// the library's because its limits are: datagrams are parsed one by one, and no
+// a library's because its limits are: datagrams are parsed one by one, and no
 // goroutine is started for a question beyond them.
 type server struct {
 	udp    *net.UDPConn
@@ -117,27 +115,27 @@ func (s *server) pause(ctx context.Context, err error) bool {
 func (s *server) serveUDP(ctx context.Context, wg *sync.WaitGroup) {
 	b := make([]byte, maxQuery+1)
 	for {
-		n, session, err := dns.ReadFromSessionUDP(s.udp, b)
+		n, from, source, err := receive(s.udp, b)
 		if err != nil {
 			if s.pause(ctx, err) {
 				continue
 			}
 			return
 		}
-		from, ok := session.RemoteAddr().(*net.UDPAddr)
-		if !ok || n > maxQuery {
+		if n > maxQuery {
 			continue
 		}
 		req, reject, err := parseQuery(b[:n])
-		write := func(m *dns.Msg) error {
+		write := func(m *msg) error {
+			limit := minMessage
 			if req != nil {
-				m.Truncate(udpSize(req))
+				limit = udpSize(req)
 			}
-			packed, err := m.Pack()
+			packed, err := m.PackWithin(limit)
 			if err != nil {
 				return err
 			}
-			_, err = dns.WriteToSessionUDP(s.udp, packed, session)
+			_, _, err = s.udp.WriteMsgUDPAddrPort(packed, source, from)
 			return err
 		}
 		if err != nil {
@@ -151,14 +149,13 @@ func (s *server) serveUDP(ctx context.Context, wg *sync.WaitGroup) {
 		case s.slots <- struct{}{}:
 		default:
 			s.stats.busy.Add(1)
-			s.count(write(render(req, failure(dns.ExtendedErrorCodeNotReady, errBusy))))
+			s.count(write(render(req, failure(edeNotReady, errBusy))))
 			continue
 		}
-		addr := from.AddrPort()
-		q := query{Msg: req, from: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}
+		q := query{msg: req, from: from}
 		wg.Go(func() {
 			defer func() { <-s.slots }()
-			s.handle(ctx, q, func(m *dns.Msg) error { return s.count(write(m)) })
+			s.handle(ctx, q, func(m *msg) error { return s.count(write(m)) })
 		})
 	}
 }
@@ -228,7 +225,7 @@ func (s *server) serveConn(ctx context.Context, c net.Conn) {
 			return
 		}
 		failed := false
-		write := func(m *dns.Msg) error {
+		write := func(m *msg) error {
 			err := s.count(writeTCP(c, m, time.Now().Add(writeWithin)))
 			failed = failed || err != nil
 			return err
@@ -243,11 +240,11 @@ func (s *server) serveConn(ctx context.Context, c net.Conn) {
 		}
 		select {
 		case s.slots <- struct{}{}:
-			s.handle(ctx, query{Msg: req, from: from, tcp: true}, write)
+			s.handle(ctx, query{msg: req, from: from, tcp: true}, write)
 			<-s.slots
 		default:
 			s.stats.busy.Add(1)
-			write(render(req, failure(dns.ExtendedErrorCodeNotReady, errBusy)))
+			write(render(req, failure(edeNotReady, errBusy)))
 		}
 		if failed {
 			return

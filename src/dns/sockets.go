@@ -2,13 +2,13 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
 
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
@@ -141,11 +141,39 @@ func some[C net.Conn](c C, err error) (net.Conn, error) {
 }
 
 func withDestination(c *net.UDPConn) (*net.UDPConn, error) {
-	if err := ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true); err != nil {
+	var set error
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1) })
+	}
+	if err = errors.Join(err, set); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("asking for destination addresses: %w", err)
 	}
 	return c, nil
+}
+
+// receive reads a datagram. source is the control message that lets a reply
+// leave from the address that was asked; without it the kernel chooses one.
+func receive(c *net.UDPConn, b []byte) (n int, from netip.AddrPort, source []byte, err error) {
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo))
+	n, oobn, _, from, err := c.ReadMsgUDPAddrPort(b, oob)
+	if err != nil {
+		return 0, from, nil, err
+	}
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	return n, from, sourceOf(oob[:oobn]), nil
+}
+
+// sourceOf makes the control message of a reply out of that of a question
+// (ip(7), IP_PKTINFO): its destination becomes the source. The device is left
+// to the routes, and to the one that the socket is bound to.
+func sourceOf(oob []byte) []byte {
+	h, data, _, err := unix.ParseOneSocketControlMessage(oob)
+	if err != nil || h.Level != unix.IPPROTO_IP || h.Type != unix.IP_PKTINFO || len(data) < unix.SizeofInet4Pktinfo {
+		return nil
+	}
+	return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: [4]byte(data[8:12])}) // ipi_addr
 }
 
 func bindTo(device string) func(network, address string, c syscall.RawConn) error {

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // maxResolvers is how many upstream resolvers are used (resolv.conf(5) has 3).
@@ -140,37 +140,37 @@ func readSome(name string, limit int64) ([]byte, error) {
 }
 
 // forward answers req as the Internet does.
-func (p *Proxy) forward(ctx context.Context, req *dns.Msg) *dns.Msg {
+func (p *Proxy) forward(ctx context.Context, req *msg) *msg {
 	q := req.Question[0]
-	k := outside{strings.ToLower(q.Name), q.Qtype, req.CheckingDisabled}
+	k := outside{strings.ToLower(q.Name), q.Type, req.CheckingDisabled}
 	f, err := p.internet.do(ctx, k, p.spawn, func() fetched { return p.fetch(p.base, k) })
 	if err == nil {
 		err = f.err
 	}
 	if err != nil {
-		return render(req, failure(dns.ExtendedErrorCodeNoReachableAuthority, quiet(err)))
+		return render(req, failure(edeUnreachable, quiet(err)))
 	}
 	if a, bad := foreign(f.msg); bad && !p.opt.PrivateUpstream {
 		p.stats.refused.Add(1)
-		return render(req, failure(dns.ExtendedErrorCodeBlocked, fmt.Errorf("private address %s in the public DNS", a)))
+		return render(req, failure(edeBlocked, fmt.Errorf("private address %s in the public DNS", a)))
 	}
-	m := reply(req, f.msg.Rcode&0xf)
+	m := reply(req, f.msg.RCode&0xf)
 	m.Authoritative = false
-	m.AuthenticatedData = f.msg.AuthenticatedData
+	m.AuthenticData = f.msg.AuthenticData
 	m.CheckingDisabled = f.msg.CheckingDisabled
-	m.Answer, m.Ns = withoutOPT(f.msg.Answer), withoutOPT(f.msg.Ns)
+	m.Answer, m.Authority = f.msg.Answer, f.msg.Authority
 	return m
 }
 
 // outside is a question to the Internet; fetched is what came of it.
 type outside struct {
 	name  string
-	qtype uint16
+	qtype dnsmessage.Type
 	cd    bool // checking disabled
 }
 
 type fetched struct {
-	msg *dns.Msg // read only: several may have asked
+	msg *msg // read only: several may have asked
 	err error
 }
 
@@ -182,9 +182,9 @@ func (p *Proxy) fetch(ctx context.Context, k outside) fetched {
 	if err != nil {
 		return fetched{err: err}
 	}
-	q := dns.Question{Name: k.name, Qtype: k.qtype, Qclass: dns.ClassINET}
-	flags := dns.MsgHdr{RecursionDesired: true, CheckingDisabled: k.cd, AuthenticatedData: true}
-	var got *dns.Msg
+	q := question{Name: k.name, Type: k.qtype, Class: dnsmessage.ClassINET}
+	flags := dnsmessage.Header{RecursionDesired: true, CheckingDisabled: k.cd, AuthenticData: true}
+	var got *msg
 	for try := range max(askTries, len(servers)) {
 		p.stats.forwarded.Add(1)
 		m, failed := ask(ctx, p.sockets, "", servers[try%len(servers)], q, flags, 1)
@@ -193,7 +193,7 @@ func (p *Proxy) fetch(ctx context.Context, k outside) fetched {
 			continue
 		}
 		got = m
-		if m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError {
+		if m.RCode == dnsmessage.RCodeSuccess || m.RCode == dnsmessage.RCodeNameError {
 			break
 		}
 	}
@@ -201,15 +201,4 @@ func (p *Proxy) fetch(ctx context.Context, k outside) fetched {
 		return fetched{err: err}
 	}
 	return fetched{msg: got}
-}
-
-// withoutOPT drops what must not be handed on from hop to hop.
-func withoutOPT(rrs []dns.RR) []dns.RR {
-	var out []dns.RR
-	for _, rr := range rrs {
-		if rr.Header().Rrtype != dns.TypeOPT {
-			out = append(out, rr)
-		}
-	}
-	return out
 }

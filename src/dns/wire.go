@@ -9,10 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
-const headerLen = 12
+const (
+	headerLen = 12
+	opQuery   = 0
+)
 
 // errJunk is a packet that deserves no reply.
 var errJunk = errors.New("not a question")
@@ -21,35 +24,32 @@ var errJunk = errors.New("not a question")
 // can be made, gives an error, and with it the reply that it deserves or nil.
 // Only what a question may contain is unpacked: nothing in the answer and
 // authority sections.
-func parseQuery(b []byte) (req, reject *dns.Msg, err error) {
+func parseQuery(b []byte) (req, reject *msg, err error) {
 	if len(b) < headerLen || b[2]&0x80 != 0 {
 		return nil, nil, errJunk
 	}
-	bad := func(rcode int) *dns.Msg {
-		m := new(dns.Msg)
-		m.Id = binary.BigEndian.Uint16(b)
+	bad := func(rcode dnsmessage.RCode) *msg {
+		m := new(msg)
+		m.ID = binary.BigEndian.Uint16(b)
 		m.Response = true
-		m.Opcode = int(b[2]>>3) & 0xf
-		m.Rcode = rcode
+		m.OpCode = dnsmessage.OpCode(b[2]>>3) & 0xf
+		m.RCode = rcode
 		return m
 	}
-	if b[2]>>3&0xf != dns.OpcodeQuery {
-		return nil, bad(dns.RcodeNotImplemented), errors.New("opcode is not QUERY")
+	if b[2]>>3&0xf != opQuery {
+		return nil, bad(dnsmessage.RCodeNotImplemented), errors.New("opcode is not QUERY")
 	}
 	qd, an := binary.BigEndian.Uint16(b[4:]), binary.BigEndian.Uint16(b[6:])
 	ns, ar := binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b[10:])
 	if qd != 1 || an != 0 || ns != 0 || ar > 2 {
-		return nil, bad(dns.RcodeFormatError), fmt.Errorf("%d questions, %d+%d+%d records", qd, an, ns, ar)
+		return nil, bad(dnsmessage.RCodeFormatError), fmt.Errorf("%d questions, %d+%d+%d records", qd, an, ns, ar)
 	}
-	req = new(dns.Msg)
+	req = new(msg)
 	if err := req.Unpack(b); err != nil {
-		return nil, bad(dns.RcodeFormatError), err
+		return nil, bad(dnsmessage.RCodeFormatError), err
 	}
-	if len(req.Question) != 1 { // a header that promised more than came
-		return nil, bad(dns.RcodeFormatError), errJunk
-	}
-	if opt := req.IsEdns0(); opt != nil && opt.Version() != 0 {
-		m := reply(req, dns.RcodeBadVers)
+	if opt := req.EDNS; opt != nil && opt.Version != 0 {
+		m := reply(req, rcodeBadVers)
 		return nil, m, errors.New("EDNS version")
 	}
 	return req, nil, nil
@@ -57,20 +57,20 @@ func parseQuery(b []byte) (req, reject *dns.Msg, err error) {
 
 // matches tells whether m answers req: same id, same question. Anything else
 // that arrives at our port was sent by somebody who is guessing.
-func matches(m, req *dns.Msg) bool {
-	if !m.Response || m.Id != req.Id || m.Opcode != req.Opcode || len(m.Question) != 1 {
+func matches(m, req *msg) bool {
+	if !m.Response || m.ID != req.ID || m.OpCode != req.OpCode || len(m.Question) != 1 {
 		return false
 	}
 	q, r := m.Question[0], req.Question[0]
-	return q.Qtype == r.Qtype && q.Qclass == r.Qclass && strings.EqualFold(q.Name, r.Name)
+	return q.Type == r.Type && q.Class == r.Class && strings.EqualFold(q.Name, r.Name)
 }
 
 // udpSize is how much the asker of req takes over UDP.
-func udpSize(req *dns.Msg) int {
-	if opt := req.IsEdns0(); opt != nil {
-		return min(max(int(opt.UDPSize()), dns.MinMsgSize), maxUDP)
+func udpSize(req *msg) int {
+	if opt := req.EDNS; opt != nil {
+		return min(max(int(opt.Size), minMessage), maxUDP)
 	}
-	return dns.MinMsgSize
+	return minMessage
 }
 
 // readTCP reads one message with its length in front (RFC 1035 §4.2.2).
@@ -91,13 +91,10 @@ func readTCP(c net.Conn, limit int, until time.Time) ([]byte, error) {
 	return b, err
 }
 
-func writeTCP(c net.Conn, m *dns.Msg, until time.Time) error {
+func writeTCP(c net.Conn, m *msg, until time.Time) error {
 	b, err := m.Pack()
 	if err != nil {
 		return err
-	}
-	if len(b) > dns.MaxMsgSize {
-		return fmt.Errorf("message of %d octets", len(b))
 	}
 	if err := c.SetWriteDeadline(until); err != nil {
 		return err

@@ -4,10 +4,11 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 func TestParseQueryBad(t *testing.T) {
-	good, _ := question("nas.htip.", dns.TypeA).Pack()
+	good, _ := queryOf("nas.htip.", dns.TypeA).Pack()
 	change := func(i int, b byte) []byte {
 		c := append([]byte(nil), good...)
 		c[i] = b
@@ -38,7 +39,7 @@ func TestParseQueryBad(t *testing.T) {
 			t.Errorf("%s: accepted as %v", c.name, req)
 		case c.rcode < 0 && reject != nil:
 			t.Errorf("%s: answered with %v", c.name, reject)
-		case c.rcode >= 0 && (reject == nil || reject.Rcode != c.rcode || !reject.Response):
+		case c.rcode >= 0 && (reject == nil || int(reject.RCode) != c.rcode || !reject.Response):
 			t.Errorf("%s: answered with %v", c.name, reject)
 		}
 	}
@@ -48,7 +49,7 @@ func TestParseQueryBad(t *testing.T) {
 }
 
 func TestParseQueryEDNSVersion(t *testing.T) {
-	m := question("nas.htip.", dns.TypeA)
+	m := queryOf("nas.htip.", dns.TypeA)
 	m.SetEdns0(1232, false)
 	m.IsEdns0().SetVersion(1)
 	b, _ := m.Pack()
@@ -67,23 +68,23 @@ func TestParseQueryEDNSVersion(t *testing.T) {
 }
 
 func TestMatches(t *testing.T) {
-	req := question("nas.htip.", dns.TypeA)
-	for name, change := range map[string]func(*dns.Msg){
-		"a question":   func(m *dns.Msg) { m.Response = false },
-		"another id":   func(m *dns.Msg) { m.Id++ },
-		"no question":  func(m *dns.Msg) { m.Question = nil },
-		"other name":   func(m *dns.Msg) { m.Question[0].Name = "x.htip." },
-		"other type":   func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA },
-		"other class":  func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS },
-		"other opcode": func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify },
+	req := understood(t, queryOf("nas.htip.", dns.TypeA))
+	for name, change := range map[string]func(*msg){
+		"a question":   func(m *msg) { m.Response = false },
+		"another id":   func(m *msg) { m.ID++ },
+		"no question":  func(m *msg) { m.Question = nil },
+		"other name":   func(m *msg) { m.Question[0].Name = "x.htip." },
+		"other type":   func(m *msg) { m.Question[0].Type = dnsmessage.TypeAAAA },
+		"other class":  func(m *msg) { m.Question[0].Class = dnsmessage.ClassCHAOS },
+		"other opcode": func(m *msg) { m.OpCode = dns.OpcodeNotify },
 	} {
-		m := new(dns.Msg).SetReply(req)
+		m := understood(t, new(dns.Msg).SetReply(theirs(t, req)))
 		change(m)
 		if matches(m, req) {
 			t.Errorf("%s matches", name)
 		}
 	}
-	m := new(dns.Msg).SetReply(req)
+	m := understood(t, new(dns.Msg).SetReply(theirs(t, req)))
 	m.Question[0].Name = "NAS.htip."
 	if !matches(m, req) {
 		t.Error("case matters")
@@ -91,13 +92,14 @@ func TestMatches(t *testing.T) {
 }
 
 func TestUDPSize(t *testing.T) {
-	req := question("x.", dns.TypeA)
+	req := understood(t, queryOf("x.", dns.TypeA))
 	if n := udpSize(req); n != 512 {
 		t.Error(n)
 	}
 	for size, want := range map[uint16]int{0: 512, 600: 600, 4096: maxUDP} {
-		req.Extra = nil
-		req.SetEdns0(size, false)
+		m := queryOf("x.", dns.TypeA)
+		m.SetEdns0(size, false)
+		req = understood(t, m)
 		if n := udpSize(req); n != want {
 			t.Errorf("%d: %d", size, n)
 		}

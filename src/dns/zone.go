@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // Limits of a list of hosts, both what we tell and what we take.
@@ -181,15 +181,15 @@ func hostsFiles(paths []string) []string {
 }
 
 // transferOut gives the peer the zone htip. (AXFR, RFC 5936).
-func (p *Proxy) transferOut(req *dns.Msg, to *peer, write func(*dns.Msg) error) {
+func (p *Proxy) transferOut(req *msg, to *peer, write func(*msg) error) {
 	apex := soa(pseudo, seconds(negTTL))
-	rrs := []dns.RR{apex}
+	rrs := []resource{apex}
 	for _, r := range tellZone(p.ownHosts(), to.Own) {
-		rrs = append(rrs, &dns.A{Hdr: header(join(r.name, pseudo), dns.TypeA, seconds(minTTL)), A: r.addr.AsSlice()})
+		rrs = append(rrs, newA(join(r.name, pseudo), seconds(minTTL), r.addr))
 	}
 	rrs = append(rrs, apex)
 	for part := range slices.Chunk(rrs, perMessage) {
-		m := reply(req, dns.RcodeSuccess)
+		m := reply(req, dnsmessage.RCodeSuccess)
 		m.Answer = part
 		if write(m) != nil { // counted there; the peer asks again
 			return
@@ -207,15 +207,15 @@ type transfer struct {
 
 // add takes the next message. It tells whether the zone is complete. One
 // address outside the peer's substitutes makes the whole zone worthless.
-func (t *transfer) add(m *dns.Msg) (done bool, err error) {
-	if m.Rcode != dns.RcodeSuccess {
-		return false, fmt.Errorf("the other home's router answered %s", rcodeName(m.Rcode))
+func (t *transfer) add(m *msg) (done bool, err error) {
+	if m.RCode != dnsmessage.RCodeSuccess {
+		return false, fmt.Errorf("the other home's router answered %s", rcodeName(m.RCode))
 	}
 	if t.messages++; t.messages > maxMessages {
 		return false, errors.New("the list of hosts has no end")
 	}
 	for _, rr := range m.Answer {
-		apex := rr.Header().Rrtype == dns.TypeSOA && ours(rr, pseudo)
+		apex := rr.Type == dnsmessage.TypeSOA && ours(rr, pseudo)
 		switch {
 		case apex && t.begun:
 			return true, nil
@@ -241,22 +241,18 @@ func (t *transfer) add(m *dns.Msg) (done bool, err error) {
 }
 
 // read is the host that rr describes; one without a name is to be skipped.
-func (t *transfer) read(rr dns.RR) (record, error) {
-	switch rr := rr.(type) {
-	case *dns.A:
-		addr, ok := netip.AddrFromSlice(rr.A)
-		if addr = addr.Unmap(); !ok || !inside(t.substitutes, addr) {
-			return record{}, fmt.Errorf("%w: %s", errOutside, addr)
-		}
-		host, ok := below(canonical(rr.Hdr.Name), pseudo)
-		if !ok || !hostname(host) || rr.Hdr.Class != dns.ClassINET {
-			return record{}, nil
-		}
-		return record{host, addr}, nil
-	case *dns.AAAA:
-		return record{}, fmt.Errorf("%w: %s", errOutside, rr.AAAA)
+func (t *transfer) read(rr resource) (record, error) {
+	if !rr.Addr.IsValid() {
+		return record{}, nil
 	}
-	return record{}, nil
+	if !rr.Addr.Is4() || !inside(t.substitutes, rr.Addr) {
+		return record{}, fmt.Errorf("%w: %s", errOutside, rr.Addr)
+	}
+	host, ok := below(canonical(rr.Name), pseudo)
+	if !ok || !hostname(host) || rr.Class != dnsmessage.ClassINET {
+		return record{}, nil
+	}
+	return record{host, rr.Addr}, nil
 }
 
 // Hosts lists the other home's hosts, by name, with the addresses to use here.
@@ -295,22 +291,23 @@ func (p *Proxy) transferIn(ctx context.Context, from *peer) ([]record, error) {
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
-	req := new(dns.Msg)
-	req.SetAxfr(pseudo)
+	req := new(msg)
+	req.ID = newID()
+	req.Question = []question{{pseudo, dnsmessage.TypeAXFR, dnsmessage.ClassINET}}
 	if err := writeTCP(c, req, until); err != nil {
 		return nil, err
 	}
 	t := transfer{substitutes: from.Substitutes}
 	for {
-		b, err := readTCP(c, dns.MaxMsgSize, until)
+		b, err := readTCP(c, maxMessage, until)
 		if err != nil {
 			return nil, err
 		}
-		m := new(dns.Msg)
+		m := new(msg)
 		if err := m.Unpack(b); err != nil {
 			return nil, err
 		}
-		if m.Id != req.Id || !m.Response {
+		if m.ID != req.ID || !m.Response {
 			return nil, errors.New("answer to another question")
 		}
 		if done, err := t.add(m); done || err != nil {

@@ -63,13 +63,13 @@ func TestTransferBad(t *testing.T) {
 	const apex = "htip. 5 SOA gateway.htip. nobody.htip. 1 1 1 1 1"
 	for _, c := range []struct {
 		want     string
-		messages []*dns.Msg
+		messages []*msg
 	}{
-		{"answered REFUSED", []*dns.Msg{message(t, dns.RcodeRefused)}},
-		{"no beginning", []*dns.Msg{message(t, 0, "nas.htip. 5 A 10.0.2.5")}},
-		{"no beginning", []*dns.Msg{message(t, 0, "lan. 5 SOA a. b. 1 1 1 1 1")}},
-		{"outside the peer's substitutes", []*dns.Msg{message(t, 0, apex, "nas.htip. 5 A 192.168.1.1", apex)}},
-		{"outside the peer's substitutes", []*dns.Msg{message(t, 0, apex, "nas.htip. 5 AAAA ::1", apex)}},
+		{"answered REFUSED", []*msg{message(t, dns.RcodeRefused)}},
+		{"no beginning", []*msg{message(t, 0, "nas.htip. 5 A 10.0.2.5")}},
+		{"no beginning", []*msg{message(t, 0, "lan. 5 SOA a. b. 1 1 1 1 1")}},
+		{"outside the peer's substitutes", []*msg{message(t, 0, apex, "nas.htip. 5 A 192.168.1.1", apex)}},
+		{"outside the peer's substitutes", []*msg{message(t, 0, apex, "nas.htip. 5 AAAA ::1", apex)}},
 		{"has no end", endless(t, apex, maxMessages+1, 0)},
 		{"more than 1024 hosts", endless(t, apex, 40, 200)},
 	} {
@@ -87,12 +87,12 @@ func TestTransferBad(t *testing.T) {
 	}
 }
 
-func endless(t *testing.T, apex string, n, each int) []*dns.Msg {
-	list := []*dns.Msg{message(t, 0, apex)}
+func endless(t *testing.T, apex string, n, each int) []*msg {
+	list := []*msg{message(t, 0, apex)}
 	for i := range n {
 		m := message(t, 0)
 		for j := range each {
-			m.Answer = append(m.Answer, &dns.A{Hdr: header(fmt.Sprintf("h%d-%d.htip.", i, j), dns.TypeA, 1), A: []byte{10, 0, 2, 5}})
+			m.Answer = append(m.Answer, newA(fmt.Sprintf("h%d-%d.htip.", i, j), 1, addr("10.0.2.5")))
 		}
 		list = append(list, m)
 	}
