@@ -95,12 +95,17 @@ func choice[T any](name string, words []string, at func(t *T) *string, write fun
 
 // words is a list with a fixed set of words, none of them twice.
 func words[T any](name string, known []string, at func(t *T) *[]string, write func(t T) []string) field[T] {
+	return texts(name, "want "+orList(known), at, func(v string) bool { return slices.Contains(known, v) }, write)
+}
+
+// texts is a list of what good takes, nothing of it twice.
+func texts[T any](name, want string, at func(t *T) *[]string, good func(string) bool, write func(t T) []string) field[T] {
 	return field[T]{name: name, list: true, read: func(t *T, values []string, bad func(string, string)) {
 		var out []string
 		for _, v := range values {
 			switch {
-			case !slices.Contains(known, v):
-				bad(v, "want "+orList(known))
+			case !good(v):
+				bad(v, want)
 			case slices.Contains(out, v):
 				bad(v, "want each only once")
 			default:
@@ -167,7 +172,8 @@ var mainFields = fields[Main]{
 	text("name", "want a word of a-z, 0-9 and hyphens", func(m *Main) *string { return &m.Name }, labelName, nil),
 	number("port", 1, 65535, func(m *Main, n uint64) { m.Port = uint16(n) }, nil),
 	prefixes("network", func(m *Main) *[]netip.Prefix { return &m.Networks }),
-	text("lan_device", wantDevice, func(m *Main) *string { return &m.LANDevice }, device, nil),
+	texts("interface", "want an interface of /etc/config/network, such as lan", func(m *Main) *[]string { return &m.Interfaces }, InterfaceName, nil),
+	texts("lan_device", wantDevice, func(m *Main) *[]string { return &m.LANDevices }, deviceName, nil),
 	text("wan_device", wantDevice, func(m *Main) *string { return &m.WANDevice }, device, nil),
 	prefixes("pool", func(m *Main) *[]netip.Prefix { return &m.Pool }),
 	choice("candidates", []string{Derived, Sequential}, func(m *Main) *string { return &m.Candidates }, nil),

@@ -50,6 +50,7 @@ type Daemon struct {
 	problems config.Problems
 	caps     []datapath.Capability
 	home     htip.Home
+	ifaces   []iface // as netifd told of them last; nil: there is no netifd
 	homeErr  error
 	gw       *htip.Gateway
 	state    map[string]homeState
@@ -292,7 +293,7 @@ func (d *Daemon) begin() error {
 	if err != nil {
 		return err
 	}
-	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.elsewhere(), d.id.Public(), d.log)
+	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.ifaces, d.elsewhere(), d.id.Public(), d.log)
 	if d.homeErr != nil {
 		d.log.Error("no home network yet", "err", d.homeErr) // it may appear later: interfaces come up in any order
 	}
@@ -393,7 +394,7 @@ func (d *Daemon) homeChanged() {
 		d.log.Error("our addresses can't be read", "err", err)
 		return
 	}
-	h, err := makeHome(&d.cfg.Main, ls, d.elsewhere(), d.id.Public(), d.log)
+	h, err := makeHome(&d.cfg.Main, ls, d.ifaces, d.elsewhere(), d.id.Public(), d.log)
 	if d.homeErr = err; err != nil {
 		d.log.Warn("no home network now; tunnels are left as they are", "err", err)
 		return

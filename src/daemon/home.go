@@ -24,6 +24,7 @@ type link struct {
 	address netip.Addr   // our own one in it; zero for a route
 	ours    bool         // set by this daemon
 	def     bool         // default route
+	metric  uint32       // of a route: the smaller one is taken
 }
 
 // kernelLinks lists addresses and routes of the main table.
@@ -50,24 +51,25 @@ func kernelLinks() ([]link, error) {
 	}
 	for _, r := range routes {
 		out = append(out, link{
-			device: devices[r.Link], prefix: r.Dst, ours: r.Protocol == datapath.RouteProtocol, def: r.Dst.Bits() == 0,
+			device: devices[r.Link], prefix: r.Dst, ours: r.Protocol == datapath.RouteProtocol, def: r.Dst.Bits() == 0, metric: r.Metric,
 		})
 	}
 	return out, nil
 }
 
 // makeHome works out what this gateway's own addresses are. The networks are
-// those configured, else those of the LAN device. hosts are single addresses
-// that must stay reachable where they are: resolvers, other gateways. An error
-// says what is missing on the router.
-func makeHome(cfg *config.Main, ls []link, hosts []netip.Addr, seed []byte, log *slog.Logger) (htip.Home, error) {
+// those configured, else those of what is shared, see lans. hosts are single
+// addresses that must stay reachable where they are: resolvers, other gateways.
+// An error says what is missing on the router.
+func makeHome(cfg *config.Main, ls []link, ifs []iface, hosts []netip.Addr, seed []byte, log *slog.Logger) (htip.Home, error) {
 	h := htip.Home{Networks: slices.Clone(cfg.Networks), Pool: cfg.Pool, Seed: seed}
 	if cfg.Candidates == config.Sequential {
 		h.Order = htip.Sequential
 	}
 	if len(h.Networks) == 0 {
-		for _, l := range ls {
-			if l.device != cfg.LANDevice || !l.address.IsValid() || overlaps(l.prefix, h.Networks) {
+		lans, what := lans(cfg, ls, ifs)
+		for _, l := range lans {
+			if overlaps(l.prefix, h.Networks) {
 				continue
 			}
 			if b := l.prefix.Bits(); b < htip.MinBits || b > htip.MaxBits || l.address.IsLinkLocalUnicast() || len(h.Networks) == htip.MaxNetworks {
@@ -77,7 +79,7 @@ func makeHome(cfg *config.Main, ls []link, hosts []netip.Addr, seed []byte, log 
 			h.Networks = append(h.Networks, l.prefix)
 		}
 		if len(h.Networks) == 0 {
-			return h, fmt.Errorf("device %s has no IPv4 address: set option lan_device or list network", cfg.LANDevice)
+			return h, fmt.Errorf("%s has no IPv4 address: set list interface, list lan_device or list network", what)
 		}
 	}
 	for _, l := range ls {
