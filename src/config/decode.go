@@ -96,7 +96,7 @@ func decodeMain(s *section, label string, m *Main) Problems {
 			p.Instead = "using " + mainDefault(o.name)
 			if f, _ := mainFields.find(o.name); f.list {
 				p.Instead = "this entry is left out"
-				if refused[o.name]++; refused[o.name] == len(o.values) && !sharing(o.name) {
+				if refused[o.name]++; refused[o.name] == len(o.values) && !slices.Contains(sharing, o.name) {
 					p.Instead = "no entry is left, using " + mainDefault(o.name)
 				}
 			}
@@ -105,13 +105,10 @@ func decodeMain(s *section, label string, m *Main) Problems {
 	})
 	// Falling back to the whole LAN would offer other homes what the user had
 	// chosen not to name.
-	for _, x := range []struct {
-		name string
-		none bool
-	}{{"network", len(m.Networks) == 0}, {"lan_device", len(m.LANDevices) == 0}, {"interface", len(m.Interfaces) == 0}} {
-		if s.option(x.name) != nil { // it overrides the ones behind it
-			if x.none {
-				ps.addf(Fatal, label, "nothing in list %s can be used: mend it or remove it; htip is disabled", x.name)
+	for i, n := range []int{len(m.Networks), len(m.LANDevices), len(m.Interfaces)} {
+		if name := sharing[i]; s.option(name) != nil { // it overrides the ones behind it
+			if n == 0 {
+				ps.addf(Fatal, label, "nothing in list %s can be used: mend it or remove it; htip is disabled", name)
 			}
 			break
 		}
@@ -140,10 +137,9 @@ func decodeMain(s *section, label string, m *Main) Problems {
 	return ps
 }
 
-// sharing tells whether an option says what other homes may reach.
-func sharing(option string) bool {
-	return option == "network" || option == "lan_device" || option == "interface"
-}
+// sharing are the options that say what other homes may reach; each overrides
+// those behind it.
+var sharing = []string{"network", "lan_device", "interface"}
 
 // strange warns of networks that other homes will hardly accept.
 func strange(label, name string, list []netip.Prefix) (ps Problems) {

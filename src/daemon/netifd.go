@@ -3,12 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"net/netip"
 	"slices"
-	"sort"
-	"strings"
 	"time"
 
 	"htip/src/config"
@@ -46,11 +43,24 @@ func askNetifd(ctx context.Context, opt ubus.Options, socket string) ([]iface, e
 	if err != nil {
 		return nil, err
 	}
-	ifs, err := parseDump(t)
-	if err != nil {
-		return nil, fmt.Errorf("netifd's answer makes no sense: %w", err)
+	return parseDump(t)
+}
+
+// netifdSaid takes an answer over. Without one, or with one that makes no sense,
+// what was said before holds: a netifd that restarts has no objects for a while.
+func (d *Daemon) netifdSaid(ifs []iface, err error) {
+	text := ""
+	switch {
+	case err == nil:
+		keepDown(ifs, d.ifaces)
+		d.ifaces = ifs
+	case d.ifaces != nil || !errors.Is(err, ubus.ErrNotFound) && !errors.Is(err, ubus.ErrConnectionFailed):
+		text = err.Error()
 	}
-	return ifs, nil
+	if text != "" && text != d.noIfaces {
+		d.log.Warn("nothing sensible from netifd; what it said of interfaces before holds", "err", text)
+	}
+	d.noIfaces = text
 }
 
 // parseDump reads netifd's answer, see netifd_dump_status in its ubus.c. What an
@@ -60,31 +70,33 @@ func askNetifd(ctx context.Context, opt ubus.Options, socket string) ([]iface, e
 func parseDump(t ubus.Table) ([]iface, error) {
 	r := reader{t: t}
 	if _, ok := t.Get("interface"); !ok {
-		return nil, errors.New("no list of interfaces")
+		r.fail("interface", "missing")
 	}
 	ifs := []iface{}
 	for _, row := range r.tables("interface") {
-		x := reader{t: row}
-		i := iface{name: x.text("interface"), device: x.optional("l3_device")}
-		var ok bool
-		if i.up, ok = row.GetBool("up"); !ok {
-			x.fail("up", "missing")
+		r.t = row
+		i := iface{name: r.text("interface")}
+		if _, ok := row.Get("l3_device"); ok {
+			i.device = r.text("l3_device")
 		}
-		for _, a := range x.tables("ipv4-address") {
-			y := reader{t: a}
-			i.addresses = append(i.addresses, netip.PrefixFrom(y.addr("address"), int(y.number("mask", 32))))
-			x.inner(&y)
+		up, ok := row.GetBool("up")
+		if i.up = up; !ok {
+			r.fail("up", "missing")
 		}
-		for _, a := range x.tables("route") { // of IPv6, too
-			y := reader{t: a}
-			target, bits, table := y.text("target"), y.number("mask", 128), int64(mainTable)
-			if _, ok := a.Get("table"); ok {
-				table = y.number("table", math.MaxUint32)
+		for _, r.t = range r.tables("ipv4-address") {
+			i.addresses = append(i.addresses, netip.PrefixFrom(r.addr("address"), int(r.number("mask", 32))))
+		}
+		r.t = row
+		for _, r.t = range r.tables("route") { // of IPv6, too
+			table := int64(mainTable)
+			if _, ok := r.t.Get("table"); ok {
+				table = r.number("table", math.MaxUint32)
 			}
-			i.def = i.def || target == "0.0.0.0" && bits == 0 && table == mainTable
-			x.inner(&y)
+			if r.text("target") == "0.0.0.0" && r.number("mask", 128) == 0 && table == mainTable {
+				i.def = true
+			}
 		}
-		if r.inner(&x); config.InterfaceName(i.name) { // others can be neither shared nor shown
+		if config.InterfaceName(i.name) { // others can be neither shared nor shown
 			ifs = append(ifs, i)
 		}
 	}
@@ -103,25 +115,10 @@ func (r *reader) tables(name string) (out []ubus.Table) {
 		row, ok := x.(ubus.Table)
 		if !ok {
 			r.fail(name, "an entry is no table")
-			return nil
 		}
 		out = append(out, row)
 	}
 	return out
-}
-
-func (r *reader) optional(name string) string {
-	if _, ok := r.t.Get(name); !ok {
-		return ""
-	}
-	return r.text(name)
-}
-
-// inner takes over what was wrong with a part.
-func (r *reader) inner(x *reader) {
-	if r.err == nil {
-		r.err = x.err
-	}
 }
 
 // keepDown gives interfaces that are down the addresses they had: a radio that
@@ -145,47 +142,56 @@ func findIface(ifs []iface, name string) *iface {
 	return nil
 }
 
-const usualLAN = "br-lan" // OpenWrt's
+// usualLAN is the device that counts where there is no netifd, unless other
+// interfaces than the usual one are configured: then nobody knows what is meant.
+func usualLAN(cfg *config.Main, ifs []iface) bool {
+	return ifs == nil && slices.Equal(cfg.Interfaces, config.Defaults().Main.Interfaces)
+}
 
 // lans are this router's addresses on what is shared: the devices that are
 // configured, else the interfaces as netifd knows them, else, without a netifd,
-// the usual device. what names it in a sentence.
+// the usual device. names are those of the devices or interfaces.
 //
 // An address of an interface that is up counts when both netifd and the kernel
 // know it: the kernel alone does not know what an alias is, and what netifd alone
 // knows can't be reached yet, or any more.
-func lans(cfg *config.Main, ls []link, ifs []iface) (out []link, what string) {
-	devices := cfg.LANDevices
-	if len(devices) == 0 && ifs == nil {
-		devices = []string{usualLAN}
+func lans(cfg *config.Main, ls []link, ifs []iface) (out []netip.Prefix, names []string) {
+	if names = cfg.LANDevices; len(names) == 0 && usualLAN(cfg, ifs) {
+		names = []string{"br-lan"}
 	}
-	if len(devices) > 0 {
-		for _, l := range ls {
-			if slices.Contains(devices, l.device) && l.address.IsValid() {
-				out = append(out, l)
-			}
+	for i := range ls {
+		if l := &ls[i]; slices.Contains(names, l.device) && l.address.IsValid() {
+			out = append(out, netip.PrefixFrom(l.address, l.prefix.Bits()))
 		}
-		return out, "device " + strings.Join(devices, ", ")
+	}
+	if len(names) > 0 {
+		return out, names
 	}
 	for _, name := range cfg.Interfaces {
-		x := findIface(ifs, name)
-		if x == nil {
-			continue
-		}
-		for _, a := range x.addresses {
-			if !x.up {
-				out = append(out, link{device: x.device, prefix: a.Masked(), address: a.Addr()})
-			} else if i := slices.IndexFunc(ls, func(l link) bool { return l.device == x.device && l.address == a.Addr() }); i >= 0 {
-				out = append(out, ls[i])
+		if x := findIface(ifs, name); x != nil {
+			for _, a := range x.addresses {
+				if !x.up || has(ls, x.device, a.Addr()) {
+					out = append(out, a)
+				}
 			}
 		}
 	}
-	return out, "interface " + strings.Join(cfg.Interfaces, ", ")
+	return out, cfg.Interfaces
+}
+
+// has tells whether the kernel has an address, on a device or ("") on any.
+func has(ls []link, device string, a netip.Addr) bool {
+	for i := range ls {
+		if l := &ls[i]; l.address == a && (device == "" || l.device == device) {
+			return true
+		}
+	}
+	return false
 }
 
 // notShared says in words what is wrong with the interfaces that are shared.
 func notShared(cfg *config.Main, ifs []iface) (out []string) {
-	if len(cfg.Networks) > 0 || len(cfg.LANDevices) > 0 || ifs == nil {
+	if len(cfg.Networks) > 0 || len(cfg.LANDevices) > 0 || usualLAN(cfg, ifs) {
 		return nil
 	}
 	for _, name := range cfg.Interfaces {
@@ -199,56 +205,56 @@ func notShared(cfg *config.Main, ifs []iface) (out []string) {
 	return out
 }
 
-// wan is a way to the Internet.
-type wan struct {
-	iface, device string // iface: "" where netifd does not know it
-	address       netip.Addr
-}
-
-// wans are the ways to the Internet, the one in use first: the device that is
-// configured, else the interfaces that are up and have a default route, else,
-// without a netifd, the devices of the kernel's default routes.
-func wans(cfg *config.Main, ls []link, ifs []iface) (out []wan) {
-	add := func(x wan) {
-		if cfg.WANDevice != "" && x.device != cfg.WANDevice ||
-			slices.ContainsFunc(out, func(o wan) bool { return o.device == x.device }) {
-			return
+// wans are the ways to the Internet, the one in use first, for status: the device
+// that is configured, else those of all default routes, which the kernel lists in
+// the order of their metrics. They are called as netifd calls the interface that
+// has such a route there. The kernel is asked first because it knows of a line
+// that is lost before netifd says so, and where there is no netifd.
+func wans(cfg *config.Main, ls []link, ifs []iface) (out ubus.Array) {
+	var devices []string
+	if cfg.WANDevice != "" {
+		devices = []string{cfg.WANDevice}
+	}
+	for i := range ls {
+		if l := &ls[i]; cfg.WANDevice == "" && l.def && !ours(*l) && !slices.Contains(devices, l.device) {
+			devices = append(devices, l.device)
 		}
-		there := false // the kernel has it, and it is no odd name
-		for _, l := range ls {
-			if l.device == x.device {
-				if there = true; !x.address.IsValid() {
-					x.address = l.address
+	}
+	for _, device := range devices {
+		var name string
+		var address netip.Addr
+		for i := range ifs {
+			if x := &ifs[i]; x.up && x.def && x.device == device {
+				if name = x.name; len(x.addresses) > 0 {
+					address = x.addresses[0].Addr() // the kernel may list an alias's first
 				}
 			}
 		}
-		if there {
-			out = append(out, x)
-		}
-	}
-	for i := range ifs {
-		if x := &ifs[i]; x.up && x.def {
-			w := wan{iface: x.name, device: x.device}
-			if len(x.addresses) > 0 {
-				w.address = x.addresses[0].Addr()
+		for i := range ls {
+			if l := &ls[i]; l.device == device && !address.IsValid() {
+				address = l.address
 			}
-			add(w)
+		}
+		if address.IsValid() {
+			out = append(out, ubus.T("interface", name, "device", device, "address", address.String()))
 		}
 	}
-	metric := map[string]uint32{}
-	for _, l := range ls {
-		if m, ok := metric[l.device]; l.def && !ours(l) && (!ok || l.metric < m) {
-			metric[l.device] = l.metric
+	return out
+}
+
+// lanTable says of each network whose it is.
+func (d *Daemon) lanTable() ubus.Array {
+	out := ubus.Array{}
+	for _, n := range d.home.Networks {
+		name := ""
+		for i := range d.ifaces {
+			for _, a := range d.ifaces[i].addresses {
+				if a.Masked() == n {
+					name = d.ifaces[i].name
+				}
+			}
 		}
-		if ifs == nil && l.def && !ours(l) {
-			add(wan{device: l.device})
-		}
+		out = append(out, ubus.T("network", n.String(), "interface", name))
 	}
-	add(wan{device: cfg.WANDevice})
-	sort.SliceStable(out, func(i, j int) bool {
-		a, okA := metric[out[i].device]
-		b, okB := metric[out[j].device]
-		return okA && (!okB || a < b)
-	})
 	return out
 }

@@ -27,15 +27,13 @@ func recorded(t testing.TB, name string) ubus.Table {
 	return tab
 }
 
-func def(device string, metric uint32) link {
-	return link{device: device, prefix: px("0.0.0.0/0"), def: true, metric: metric}
-}
+func def(device string) link { return link{device: device, prefix: px("0.0.0.0/0"), def: true} }
 
 // TestDumpRefused: what netifd would never say is refused as a whole, and in one
 // sentence.
 func TestDumpRefused(t *testing.T) {
 	for name, c := range map[string]struct{ json, err string }{
-		"nothing":                {`{}`, "no list"},
+		"nothing":                {`{}`, "interface: missing"},
 		"something else":         {`{"interface":{"lan":{}}}`, "interface: no list"},
 		"a list of texts":        {`{"interface":["lan"]}`, "interface: an entry is no table"},
 		"one that has no name":   {`{"interface":[{"up":true}]}`, "interface: missing"},
@@ -76,14 +74,14 @@ func TestDumpRefused(t *testing.T) {
 
 // TestNetifdHome: netifd's answer and the kernel's addresses make the home.
 func TestNetifdHome(t *testing.T) {
-	factory := []link{at("lo", "127.0.0.1/8"), at("br-lan", "192.168.1.1/24"), at("wan", "203.0.113.7/24"), def("wan", 0)}
+	factory := []link{at("lo", "127.0.0.1/8"), at("br-lan", "192.168.1.1/24"), at("wan", "203.0.113.7/24"), def("wan")}
 	two := []link{
 		at("lo", "127.0.0.1/8"), at("eth1.7", "192.168.100.2/24"), at("br-lan", "192.168.9.1/24"), at("br-lan", "192.168.1.1/24"), at("br-guest", "192.168.3.1/24"),
-		at("wwan0", "10.170.3.9/29"), at("pppoe-wan", "198.51.100.20/32"), def("wwan0", 20), def("pppoe-wan", 10), at("wg-office", "10.200.0.9/32"),
+		at("wwan0", "10.170.3.9/29"), at("pppoe-wan", "198.51.100.20/32"), def("pppoe-wan"), def("wwan0"), at("wg-office", "10.200.0.9/32"),
 		at("htip-bob", "192.168.1.1/32"), {device: "htip-bob", prefix: px("0.0.0.0/0"), def: true, ours: true},
 	}
-	clat := []link{at("br-lan", "192.168.1.1/24"), at("464-wwan_6", "192.0.0.1/32"), def("464-wwan_6", 30)}
-	behind := []link{at("br-lan", "192.168.178.20/24"), def("br-lan", 0)}
+	clat := []link{at("br-lan", "192.168.1.1/24"), at("464-wwan_6", "192.0.0.1/32"), def("464-wwan_6")}
+	behind := []link{at("br-lan", "192.168.178.20/24"), def("br-lan")}
 	const twoWANs = "wan pppoe-wan 198.51.100.20; wwan_4 wwan0 10.170.3.9"
 	for _, c := range []struct {
 		name, dump, options string
@@ -92,14 +90,16 @@ func TestNetifdHome(t *testing.T) {
 		wans                string
 		problem             string
 	}{
-		{name: "a shared interface that is not there", dump: "factory", options: "list interface 'guest'", links: factory, home: "interface guest has no IPv4 address", wans: "wan wan 203.0.113.7", problem: "interface guest is not there"},
+		{name: "a shared interface that is not there", dump: "factory", options: "list interface 'guest'", links: factory, home: "guest has no IPv4 address", wans: "wan wan 203.0.113.7", problem: "interface guest is not there"},
 		{name: "one that is down", dump: "two-lines", options: "list interface iot\nlist interface lan", links: two, home: "[192.168.1.0/24] 192.168.1.1", wans: twoWANs, problem: "interface iot is down"},
-		{name: "one without a device", dump: "behind", options: "list interface odd", links: behind, home: "interface odd has no IPv4 address", wans: "lan br-lan 192.168.178.20"},
-		{name: "what the kernel does not have (yet)", dump: "factory", links: factory[:1], home: "interface lan has no IPv4 address"},
+		{name: "one without a device", dump: "behind", options: "list interface odd", links: behind, home: "odd has no IPv4 address", wans: "lan br-lan 192.168.178.20"},
+		{name: "what the kernel does not have (yet)", dump: "factory", links: factory[:1], home: "lan has no IPv4 address"},
 		{name: "what netifd does not have (yet)", dump: "factory", links: append(slices.Clip(factory), at("br-lan", "192.168.77.1/24")), home: "[192.168.1.0/24] 192.168.1.1", wans: "wan wan 203.0.113.7"},
-		{name: "by the kernel on another device", dump: "factory", links: []link{at("br-wan", "192.168.1.1/24")}, home: "interface lan has no IPv4 address"},
+		{name: "by the kernel on another device", dump: "factory", links: []link{at("br-wan", "192.168.1.1/24")}, home: "lan has no IPv4 address"},
 		{name: "a WAN that is not there", dump: "factory", options: "option wan_device 'eth9'", links: factory, home: "[192.168.1.0/24] 192.168.1.1"},
-		{name: "no netifd, no br-lan", links: two[:2], home: "device br-lan has no IPv4 address"},
+		{name: "no netifd, no br-lan", links: two[:2], home: "br-lan has no IPv4 address"},
+
+		{name: "no netifd, but an interface of it", options: "list interface guest", links: two, home: "guest has no IPv4 address", wans: " pppoe-wan 198.51.100.20;  wwan0 10.170.3.9", problem: "interface guest is not there"},
 
 		{name: "from the factory", dump: "factory", links: factory, home: "[192.168.1.0/24] 192.168.1.1", wans: "wan wan 203.0.113.7"},
 		{name: "no netifd", links: two, home: "[192.168.9.0/24 192.168.1.0/24] 192.168.9.1", wans: " pppoe-wan 198.51.100.20;  wwan0 10.170.3.9"},
@@ -152,10 +152,13 @@ func configOf(t *testing.T, options string) config.Main {
 	return cfg.Main
 }
 
-func wansText(ws []wan) string {
+func wansText(ws ubus.Array) string {
 	var out []string
 	for _, w := range ws {
-		out = append(out, fmt.Sprint(w.iface, " ", w.device, " ", w.address))
+		name, _ := w.(ubus.Table).GetString("interface")
+		device, _ := w.(ubus.Table).GetString("device")
+		address, _ := w.(ubus.Table).GetString("address")
+		out = append(out, name+" "+device+" "+address)
 	}
 	return strings.Join(out, "; ")
 }
