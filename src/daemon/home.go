@@ -144,6 +144,11 @@ func (d *Daemon) watchHome(ctx context.Context) error {
 			}
 		})
 	}()
+	return d.followHome(ctx, changed, failed)
+}
+
+// followHome looks once at the start, then after each change.
+func (d *Daemon) followHome(ctx context.Context, changed <-chan struct{}, failed <-chan error) error {
 	wait := time.NewTimer(homeSettles)
 	defer wait.Stop()
 	for due := true; ; {

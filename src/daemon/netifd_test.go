@@ -1,16 +1,22 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"htip/src/config"
+	"htip/src/control"
 	"htip/src/slog"
 	"htip/src/ubus"
+	"htip/tests/ubusd"
 )
 
 // recorded is an answer of netifd as testdata holds it.
@@ -221,4 +227,186 @@ func FuzzDump(f *testing.F) {
 			}
 		}
 	})
+}
+
+// netifd is a stand-in on a bus of its own.
+func netifd(t *testing.T, answer func(ctx context.Context) (ubus.Table, error)) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "ubus.sock")
+	b, err := ubusd.Listen(ubusd.Config{Socket: socket, Policy: ubusd.Everyone{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	if answer == nil {
+		return socket
+	}
+	c, err := ubus.Dial(context.Background(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	dump := func(ctx context.Context, _ *ubus.Request) (ubus.Table, error) { return answer(ctx) }
+	if err := c.Publish(context.Background(), &ubus.Object{Name: "network.interface", Methods: []ubus.Method{{Name: "dump", Handler: dump}}}); err != nil {
+		t.Fatal(err)
+	}
+	return socket
+}
+
+// TestAskNetifd: over a real bus, with all that can go wrong there.
+func TestAskNetifd(t *testing.T) {
+	good := recorded(t, "two-lines")
+	many := func(n int) ubus.Table {
+		list := ubus.Array{}
+		for range n {
+			list = append(list, ubus.T("interface", "x", "up", true, "data", ubus.T("junk", strings.Repeat("j", 4000))))
+		}
+		return ubus.T("interface", list)
+	}
+	for _, c := range []struct {
+		name   string
+		socket string
+		want   error
+		text   string
+		n      int
+	}{
+		{name: "no ubusd", socket: filepath.Join(t.TempDir(), "none"), want: ubus.ErrConnectionFailed},
+		{name: "no netifd", socket: netifd(t, nil), want: ubus.ErrNotFound},
+		{name: "nothing", socket: netifd(t, func(context.Context) (ubus.Table, error) { return nil, nil }), text: "interface: missing"},
+		{name: "refused", socket: netifd(t, func(context.Context) (ubus.Table, error) { return nil, ubus.ErrPermissionDenied }), want: ubus.ErrPermissionDenied},
+		{name: "odd", socket: netifd(t, func(context.Context) (ubus.Table, error) { return ubus.T("interface", "lan"), nil }), text: "no list"},
+		{name: "more than there can be", socket: netifd(t, func(context.Context) (ubus.Table, error) {
+			return ubus.T("interface", make(ubus.Array, maxIfaces+1)), nil
+		}), text: "no list"},
+		{name: "silence", socket: netifd(t, func(ctx context.Context) (ubus.Table, error) { <-ctx.Done(); return nil, ctx.Err() }), want: ubus.ErrTimeout},
+		{name: "half a megabyte", socket: netifd(t, func(context.Context) (ubus.Table, error) { return many(128), nil }), n: 128},
+		{name: "good", socket: netifd(t, func(context.Context) (ubus.Table, error) { return good, nil }), n: 10},
+	} {
+		began := time.Now()
+		ifs, err := askNetifd(context.Background(), ubus.Options{Log: slog.New(slog.DiscardHandler)}, c.socket)
+		if took := time.Since(began); took > netifdLimit+time.Second {
+			t.Errorf("%s: took %v", c.name, took)
+		}
+		switch {
+		case c.want == nil && c.text == "":
+			if err != nil || len(ifs) != c.n {
+				t.Errorf("%s: %d interfaces, %v", c.name, len(ifs), err)
+			}
+		case err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text):
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestNetifdSaid: what was good holds until something better comes, and the same
+// trouble is one line.
+func TestNetifdSaid(t *testing.T) {
+	d := lonely(t, t.TempDir(), config.Key{1})
+	var log strings.Builder
+	d.log = slog.New(slog.NewTextHandler(&log, nil))
+	good, err := parseDump(recorded(t, "factory"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := errors.New("up: missing")
+	for i, c := range []struct {
+		ifs   []iface
+		err   error
+		known bool
+		lines int
+	}{
+		{nil, fmt.Errorf("dump: %w", ubus.ErrNotFound), false, 0}, // Debian: not a word
+		{nil, ubus.ErrConnectionFailed, false, 0},
+		{nil, odd, false, 1},
+		{good[:1], odd, false, 1},
+		{good, nil, true, 1},
+		{nil, ubus.ErrNotFound, true, 2}, // it restarts
+		{nil, ubus.ErrNotFound, true, 2},
+		{nil, odd, true, 3},
+		{good, nil, true, 3},
+		{nil, odd, true, 4},
+		{[]iface{}, nil, false, 4},
+	} {
+		d.netifdSaid(c.ifs, c.err)
+		if got := strings.Count(log.String(), "\n"); len(d.ifaces) > 0 != c.known || got != c.lines {
+			t.Errorf("%d: %d interfaces, %d lines:\n%s", i, len(d.ifaces), got, &log)
+		}
+	}
+}
+
+// TestHomeFollowsNetifd: netifd is asked at the start and after a change, not for
+// each of many, and once more when it has had time to finish. The loop is free
+// meanwhile.
+func TestHomeFollowsNetifd(t *testing.T) {
+	var asked atomic.Int32
+	var guest atomic.Bool
+	factory, two := recorded(t, "factory"), recorded(t, "two-lines")
+	socket := netifd(t, func(context.Context) (ubus.Table, error) {
+		asked.Add(1)
+		time.Sleep(50 * time.Millisecond)
+		if guest.Load() {
+			return two, nil
+		}
+		return factory, nil
+	})
+	d := lonely(t, t.TempDir(), config.Key{1})
+	d.cfg.Main = configOf(t, "list interface lan\nlist interface guest")
+	d.opt.Socket = socket
+	d.opt.Links = func() ([]link, error) {
+		return []link{at("br-lan", "192.168.1.1/24"), at("br-guest", "192.168.3.1/24"), at("wan", "203.0.113.7/24"), def("wan")}, nil
+	}
+	var err error
+	if d.id, _, err = control.LoadIdentity(filepath.Join(t.TempDir(), "key")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	changed, failed, ended := make(chan struct{}, 1), make(chan error, 1), make(chan error, 1)
+	go func() { ended <- d.followHome(ctx, changed, failed) }()
+	run := func(limit time.Duration) {
+		for over := time.After(limit); ; {
+			select {
+			case f := <-d.events:
+				began := time.Now()
+				if f(); time.Since(began) > 40*time.Millisecond {
+					t.Errorf("the loop had to wait for %v", time.Since(began))
+				}
+			case <-over:
+				return
+			}
+		}
+	}
+	run(homeSettles + 500*time.Millisecond)
+	if got := fmt.Sprint(d.home.Networks, len(notShared(&d.cfg.Main, d.ifaces)), asked.Load(), " ", wansText(d.wans)); got != "[192.168.1.0/24] 1 1 wan wan 203.0.113.7" {
+		t.Errorf("at the start: %s", got)
+	}
+	guest.Store(true) // netifd publishes late: no change is told
+	run(netifdLag)
+	if got := fmt.Sprint(d.home.Networks, len(notShared(&d.cfg.Main, d.ifaces)), asked.Load()); got != "[192.168.1.0/24 192.168.3.0/24] 0 2" {
+		t.Errorf("a little later: %s", got)
+	}
+	guest.Store(false)
+	for range 20 {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+		run(10 * time.Millisecond)
+	}
+	run(homeSettles)
+	if n := asked.Load(); n != 3 {
+		t.Errorf("asked %d times after one storm", n-2)
+	}
+	run(netifdLag + 500*time.Millisecond)
+	if n := asked.Load(); n != 4 || len(d.home.Networks) != 1 {
+		t.Errorf("asked %d times after one storm, networks %v", n-2, d.home.Networks)
+	}
+	run(time.Second)
+	if n := asked.Load(); n != 4 {
+		t.Error("asked for nothing")
+	}
+	failed <- context.Canceled
+	cancel()
+	if err := <-ended; err != context.Canceled {
+		t.Error(err)
+	}
 }

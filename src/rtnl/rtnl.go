@@ -209,9 +209,12 @@ func (r *Route) encode() []byte {
 // another now, by all its rules and tables. from may be zero. It is 0 if the
 // kernel does not send at all: no route, or from is no address of this router.
 func Way(from, to netip.Addr) int {
+	if !to.Is4() {
+		return 0
+	}
 	m := append([]byte{unix.AF_INET, 32}, make([]byte, unix.SizeofRtMsg-2)...)
 	m = Put(m, unix.RTA_DST, to.AsSlice()...)
-	if from.IsValid() {
+	if from.Is4() {
 		m[2] = 32
 		m = Put(m, unix.RTA_SRC, from.AsSlice()...)
 	}
