@@ -82,7 +82,7 @@ func TestDumpRefused(t *testing.T) {
 func TestNetifdHome(t *testing.T) {
 	factory := []link{at("lo", "127.0.0.1/8"), at("br-lan", "192.168.1.1/24"), at("wan", "203.0.113.7/24"), def("wan")}
 	two := []link{
-		at("lo", "127.0.0.1/8"), at("eth1.7", "192.168.100.2/24"), at("br-lan", "192.168.9.1/24"), at("br-lan", "192.168.1.1/24"), at("br-guest", "192.168.3.1/24"),
+		at("lo", "127.0.0.1/8"), at("pppoe-wan", "192.0.2.9/32"), at("eth1.7", "192.168.100.2/24"), at("br-lan", "192.168.9.1/24"), at("br-lan", "192.168.1.1/24"), at("br-guest", "192.168.3.1/24"),
 		at("wwan0", "10.170.3.9/29"), at("pppoe-wan", "198.51.100.20/32"), def("pppoe-wan"), def("wwan0"), at("wg-office", "10.200.0.9/32"),
 		at("htip-bob", "192.168.1.1/32"), {device: "htip-bob", prefix: px("0.0.0.0/0"), def: true, ours: true},
 	}
@@ -103,12 +103,12 @@ func TestNetifdHome(t *testing.T) {
 		{name: "what netifd does not have (yet)", dump: "factory", links: append(slices.Clip(factory), at("br-lan", "192.168.77.1/24")), home: "[192.168.1.0/24] 192.168.1.1", wans: "wan wan 203.0.113.7"},
 		{name: "by the kernel on another device", dump: "factory", links: []link{at("br-wan", "192.168.1.1/24")}, home: "lan has no IPv4 address"},
 		{name: "a WAN that is not there", dump: "factory", options: "option wan_device 'eth9'", links: factory, home: "[192.168.1.0/24] 192.168.1.1"},
-		{name: "no netifd, no br-lan", links: two[:2], home: "br-lan has no IPv4 address"},
+		{name: "no netifd, no br-lan", links: two[:3], home: "br-lan has no IPv4 address"},
 
-		{name: "no netifd, but an interface of it", options: "list interface guest", links: two, home: "guest has no IPv4 address", wans: " pppoe-wan 198.51.100.20;  wwan0 10.170.3.9", problem: "interface guest is not there"},
+		{name: "no netifd, but an interface of it", options: "list interface guest", links: two, home: "guest has no IPv4 address", wans: " pppoe-wan 192.0.2.9;  wwan0 10.170.3.9", problem: "interface guest is not there"},
 
 		{name: "from the factory", dump: "factory", links: factory, home: "[192.168.1.0/24] 192.168.1.1", wans: "wan wan 203.0.113.7"},
-		{name: "no netifd", links: two, home: "[192.168.9.0/24 192.168.1.0/24] 192.168.9.1", wans: " pppoe-wan 198.51.100.20;  wwan0 10.170.3.9"},
+		{name: "no netifd", links: two, home: "[192.168.9.0/24 192.168.1.0/24] 192.168.9.1", wans: " pppoe-wan 192.0.2.9;  wwan0 10.170.3.9"},
 		{name: "an alias is its own interface", dump: "two-lines", links: two, home: "[192.168.1.0/24] 192.168.1.1", wans: twoWANs},
 		{name: "the alias, too", dump: "two-lines", options: "list interface cameras\nlist interface lan", links: two, home: "[192.168.9.0/24 192.168.1.0/24] 192.168.9.1", wans: twoWANs},
 		{name: "two LANs", dump: "two-lines", options: "list interface 'lan'\nlist interface 'guest'", links: two, home: "[192.168.1.0/24 192.168.3.0/24] 192.168.1.1", wans: twoWANs},
@@ -309,6 +309,9 @@ func TestNetifdSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	odd := errors.New("up: missing")
+	unplugged := func() []iface { // lan alone, and down
+		return []iface{{name: "lan"}}
+	}
 	for i, c := range []struct {
 		ifs   []iface
 		err   error
@@ -325,11 +328,16 @@ func TestNetifdSaid(t *testing.T) {
 		{nil, odd, true, 3},
 		{good, nil, true, 3},
 		{nil, odd, true, 4},
+		{unplugged(), nil, true, 4},
+		{unplugged(), nil, true, 4},
 		{[]iface{}, nil, false, 4},
 	} {
 		d.netifdSaid(c.ifs, c.err)
 		if got := strings.Count(log.String(), "\n"); len(d.ifaces) > 0 != c.known || got != c.lines {
 			t.Errorf("%d: %d interfaces, %d lines:\n%s", i, len(d.ifaces), got, &log)
+		}
+		if lan := findIface(d.ifaces, "lan"); lan != nil && lan.device != "br-lan" {
+			t.Errorf("%d: %+v", i, lan)
 		}
 	}
 }
@@ -400,9 +408,17 @@ func TestHomeFollowsNetifd(t *testing.T) {
 	if n := asked.Load(); n != 4 || len(d.home.Networks) != 1 {
 		t.Errorf("asked %d times after one storm, networks %v", n-2, d.home.Networks)
 	}
-	run(time.Second)
+	run(netifdLag)
 	if n := asked.Load(); n != 4 {
 		t.Error("asked for nothing")
+	}
+	// Changes without end don't keep us from looking.
+	for range 15 {
+		changed <- struct{}{}
+		run(50 * time.Millisecond)
+	}
+	if n := asked.Load(); n < 5 {
+		t.Error("not asked as long as things change")
 	}
 	failed <- context.Canceled
 	cancel()

@@ -151,12 +151,12 @@ func TestLineLost(t *testing.T) {
 			if got := names.n.Load() > 0; got != c.probes {
 				t.Errorf("something sent through the tunnel: %v", got)
 			}
-			if c.closed { // the other end notices, too, where it can still be reached
+			if c.closed && !t.Failed() { // the other end notices, too, where it can still be reached
 				for err := error(nil); err == nil; {
 					_, err = theirs.Receive()
 				}
 			}
-			if c.closed && !c.again && role == htip.Initiator { // without haste it comes back by itself
+			if c.closed && !t.Failed() && !c.again && role == htip.Initiator { // without haste it comes back by itself
 				if !dialed(2 * time.Second) {
 					t.Error("not dialled again at all")
 				}
