@@ -37,8 +37,8 @@ func rows(t ubus.Table, name string) (out [][2]string) {
 	return out
 }
 
-// lines are the texts of each table of an array: 192.168.1.0/24 lan, 192.168.3.0/24 guest.
-func lines(t ubus.Table, name string) string {
+// texts are those of each table of an array: 192.168.1.0/24 lan, 192.168.3.0/24 guest.
+func texts(t ubus.Table, name string) string {
 	var out []string
 	list, _ := t.GetArray(name)
 	for _, x := range list {
@@ -119,12 +119,15 @@ func statusText(t ubus.Table, now time.Time) string {
 	name, _ := t.GetString("name")
 	domain, _ := t.GetString("domain")
 	fp, _ := t.GetString("fingerprint")
+	nets, _ := t.GetStrings("networks")
 	if domain == "" {
 		domain = "no public name"
 	}
-	fmt.Fprintf(&b, "%s (%s), fingerprint %s, networks %s\n", name, domain, fp, lines(t, "lan"))
-	if wan := lines(t, "wan"); wan != "" {
-		fmt.Fprintf(&b, "Internet       %s\n", wan)
+	fmt.Fprintf(&b, "%s (%s), fingerprint %s, networks %s\n", name, domain, fp, strings.Join(nets, ", "))
+	for _, kind := range []string{"lan", "wan"} {
+		if text := texts(t, kind); text != "" {
+			fmt.Fprintf(&b, "%-14s %s\n", kind, text)
+		}
 	}
 	problems, _ := t.GetStrings("problems")
 	for _, p := range problems {

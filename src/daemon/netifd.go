@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,13 +17,12 @@ type iface struct {
 	name, device string // no device: the interface is down, or has none
 	up           bool
 	addresses    []netip.Prefix // IPv4, with their host bits
-	def          bool           // has a default route of IPv4, in the main table
+	def          bool           // has a default route of IPv4
 }
 
 const (
 	netifdLimit = 2 * time.Second // for an answer; it comes within milliseconds
 	maxIfaces   = 256             // a router with a hundred VLANs has fewer
-	mainTable   = 254             // RT_TABLE_MAIN
 )
 
 // askNetifd asks for all interfaces. Where there is no netifd that is
@@ -88,11 +86,7 @@ func parseDump(t ubus.Table) ([]iface, error) {
 		}
 		r.t = row
 		for _, r.t = range r.tables("route") { // of IPv6, too
-			table := int64(mainTable)
-			if _, ok := r.t.Get("table"); ok {
-				table = r.number("table", math.MaxUint32)
-			}
-			if r.text("target") == "0.0.0.0" && r.number("mask", 128) == 0 && table == mainTable {
+			if r.text("target") == "0.0.0.0" && r.number("mask", 128) == 0 {
 				i.def = true
 			}
 		}
@@ -170,7 +164,7 @@ func lans(cfg *config.Main, ls []link, ifs []iface) (out []netip.Prefix, names [
 	for _, name := range cfg.Interfaces {
 		if x := findIface(ifs, name); x != nil {
 			for _, a := range x.addresses {
-				if !x.up || has(ls, x.device, a.Addr()) {
+				if has(ls, x.device, a.Addr()) || !x.up && !has(ls, "", a.Addr()) {
 					out = append(out, a)
 				}
 			}
@@ -242,19 +236,15 @@ func wans(cfg *config.Main, ls []link, ifs []iface) (out ubus.Array) {
 	return out
 }
 
-// lanTable says of each network whose it is.
+// lanTable says of networks that are shared by which interface they are known.
 func (d *Daemon) lanTable() ubus.Array {
 	out := ubus.Array{}
-	for _, n := range d.home.Networks {
-		name := ""
-		for i := range d.ifaces {
-			for _, a := range d.ifaces[i].addresses {
-				if a.Masked() == n {
-					name = d.ifaces[i].name
-				}
+	for i := range d.ifaces {
+		for _, a := range d.ifaces[i].addresses {
+			if n := a.Masked(); slices.Contains(d.home.Networks, n) {
+				out = append(out, ubus.T("network", n.String(), "interface", d.ifaces[i].name))
 			}
 		}
-		out = append(out, ubus.T("network", n.String(), "interface", name))
 	}
 	return out
 }

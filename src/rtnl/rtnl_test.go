@@ -91,7 +91,7 @@ func TestAgainstOthers(t *testing.T) {
 func TestWay(t *testing.T) {
 	addr := netip.MustParseAddr
 	for _, c := range []struct{ from, to netip.Addr }{
-		{addr("192.0.2.77"), addr("127.0.0.1")}, {addr("192.0.2.77"), addr("198.51.100.1")}, {addr("127.0.0.1"), addr("fe80::1")}, {addr("127.0.0.1"), netip.Addr{}},
+		{addr("192.0.2.77"), addr("127.0.0.1")}, {addr("192.0.2.77"), addr("198.51.100.1")}, {addr("127.0.0.1"), addr("7f00:1::")}, {addr("127.0.0.1"), netip.Addr{}},
 	} {
 		if n := Way(c.from, c.to); n != 0 {
 			t.Errorf("from %v to %v by device %d", c.from, c.to, n)
