@@ -4,7 +4,10 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +15,9 @@ import (
 	"htip/src/config"
 	"htip/src/control"
 	"htip/src/htip"
+	"htip/src/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 // connected is a control connection on loopback.
@@ -219,4 +225,69 @@ func TestLineBack(t *testing.T) {
 	if now := d.dials["bob"]; now == nil || now == was {
 		t.Error("still dialling by the old line")
 	}
+}
+
+// TestLinesOfKernel: what a kernel says of two lines, in a network namespace: the
+// order of its default routes, and by which it sends from where.
+func TestLinesOfKernel(t *testing.T) {
+	runtime.LockOSThread() // and never unlock: the thread ends with the test, and so does the namespace
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skip("needs root:", err)
+	}
+	ip := func(lines ...string) {
+		t.Helper()
+		for _, l := range lines {
+			if out, err := exec.Command("ip", strings.Fields(l)...).CombinedOutput(); err != nil {
+				t.Fatalf("ip %s: %v %s", l, err, out)
+			}
+		}
+	}
+	ip("link add lte type veth peer name modem", "link add wan type veth peer name isp", "link set lte up", "link set modem up", "link set wan up", "link set isp up",
+		"addr add 10.170.3.9/29 dev lte", "addr add 198.51.100.20/24 dev wan",
+		"route add default via 10.170.3.10 dev lte metric 20", "route add default via 198.51.100.1 dev wan metric 10")
+	peer, wan, lte := netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("198.51.100.20"), netip.MustParseAddr("10.170.3.9")
+	cfg := config.Defaults().Main
+	d := &Daemon{opt: Options{Way: rtnl.Way}}
+	look := func(step, lines string, lostWAN, lostLTE bool, ways [2]int) {
+		t.Helper()
+		ls, err := kernelLinks()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := wansText(wans(&cfg, ls, nil)); got != lines {
+			t.Errorf("%s: lines %q, want %q", step, got, lines)
+		}
+		if got := d.lostWay(wan, peer, ways[0], ls); got != lostWAN {
+			t.Errorf("%s: the way from wan is lost: %v", step, got)
+		}
+		if got := d.lostWay(lte, peer, ways[1], ls); got != lostLTE {
+			t.Errorf("%s: the way from lte is lost: %v", step, got)
+		}
+	}
+	const both, one, other = " wan 198.51.100.20;  lte 10.170.3.9", " wan 198.51.100.20", " lte 10.170.3.9"
+	ways := [2]int{rtnl.Way(wan, peer), rtnl.Way(lte, peer)} // both by the wan, whose route is the better one
+	if ways[0] == 0 || ways[0] != ways[1] {
+		t.Fatal(ways)
+	}
+	look("two lines", both, false, false, ways)
+	ip("rule add from 10.170.3.9 lookup 20", "route add default via 10.170.3.10 dev lte table 20") // as mwan3 and pbr have it
+	ways[1] = rtnl.Way(lte, peer)
+	if ways[1] == 0 || ways[1] == ways[0] {
+		t.Fatal("the rule does not count", ways)
+	}
+	look("a rule for one", both, false, false, ways)
+	ip("route del default dev wan metric 10")
+	look("the first has no route", other, true, false, ways)
+	ip("route add default via 198.51.100.1 dev wan metric 30")
+	look("the first is the second", " lte 10.170.3.9;  wan 198.51.100.20", true, false, ways)
+	ip("route del default dev wan metric 30", "route add default via 198.51.100.1 dev wan metric 10")
+	look("as before", both, false, false, ways)
+	ip("addr del 198.51.100.20/24 dev wan")
+	look("the first has no address", other, true, false, ways)
+	ip("link set lte down")
+	look("nothing is left but an address", "", true, false, ways)
+	ip("addr del 10.170.3.9/29 dev lte")
+	look("nothing is left", "", true, true, ways)
+	ip("link set lte up", "addr add 198.51.100.20/24 dev wan", "route add default via 198.51.100.1 dev wan metric 10")
+	look("the first is back", one, false, true, ways)
 }
