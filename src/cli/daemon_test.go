@@ -45,7 +45,8 @@ type gateway struct {
 	extra  string // more configuration
 	port   int
 
-	lacking atomic.Bool // the kernel has no L2TP
+	lacking atomic.Bool  // the kernel has no L2TP
+	way     atomic.Int32 // by which device the kernel sends to everybody
 }
 
 type logBuffer struct {
@@ -145,6 +146,7 @@ func (g *gateway) start() {
 	opt := daemon.Options{
 		Config: g.file(), StateDir: filepath.Join(g.dir, "state"), RunDir: filepath.Join(g.dir, "run"), Listen: g.addr.String(), Socket: g.socket(),
 		Path: g.path, Names: g.names, Log: slog.New(slog.NewTextHandler(g.log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"), Version: "test", Leave: g.leave,
+		Way: func(netip.Addr, netip.Addr) int { return int(g.way.Load()) },
 	}
 	go func() { done <- daemon.Run(ctx, opt, g.reload) }()
 	var once sync.Once
@@ -387,6 +389,44 @@ func TestLinkComesUpBetweenTwoLooks(t *testing.T) {
 		}
 	}, "alice", "bob")
 	gs[0].must("connect", "bob", "--wait")
+}
+
+// TestLineChanges: when the way to the other home is another one, a tunnel of
+// L2TP is negotiated anew at once, and WireGuard's stays; only its control
+// connection is another one. Either end may have moved.
+func TestLineChanges(t *testing.T) {
+	for _, c := range []struct {
+		protocol string
+		moved    int // 0: who has connected
+		same     bool
+	}{{datapath.ProtocolL2TP, 0, false}, {datapath.ProtocolWireGuard, 0, true}, {datapath.ProtocolWireGuard, 1, true}} {
+		gs := townWith(t, func(g *gateway) {
+			g.path.CapabilitiesValue = []datapath.Capability{{Protocol: c.protocol}}
+			g.way.Store(1)
+		}, "alice", "bob")
+		a := gs[0]
+		a.must("connect", "bob", "--wait")
+		was := a.wait("bob", "up")
+		began := time.Now()
+		g := gs[c.moved]
+		g.way.Store(2)
+		g.reload <- os.Interrupt // it looks at its addresses
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			now := a.tunnel("bob")
+			if now.State == "up" && (now.ID == was.ID) == c.same && time.Since(began) > time.Second {
+				if fmt.Sprint(now.Theirs) != fmt.Sprint(was.Theirs) {
+					t.Errorf("%v became %v", was.Theirs, now.Theirs)
+				}
+				break
+			}
+			if c.same && now.State != "up" || time.Now().After(deadline) {
+				t.Fatalf("%s: %+v, was %+v", c.protocol, now, was)
+			}
+		}
+		for _, g := range gs {
+			g.stop()
+		}
+	}
 }
 
 func TestErrorsAreSentences(t *testing.T) {

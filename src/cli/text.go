@@ -37,6 +37,23 @@ func rows(t ubus.Table, name string) (out [][2]string) {
 	return out
 }
 
+// texts are those of each table of an array: 192.168.1.0/24 lan, 192.168.3.0/24 guest.
+func texts(t ubus.Table, name string) string {
+	var out []string
+	list, _ := t.GetArray(name)
+	for _, x := range list {
+		line := ""
+		row, _ := x.(ubus.Table)
+		for i := range row {
+			if s, _ := row[i].Value.(string); s != "" {
+				line += " " + s
+			}
+		}
+		out = append(out, strings.TrimPrefix(line, " "))
+	}
+	return strings.Join(out, ", ")
+}
+
 // theirsText says where the other home's networks are found from here.
 func theirsText(peer string, tunnel ubus.Table) string {
 	var parts []string
@@ -107,6 +124,11 @@ func statusText(t ubus.Table, now time.Time) string {
 		domain = "no public name"
 	}
 	fmt.Fprintf(&b, "%s (%s), fingerprint %s, networks %s\n", name, domain, fp, strings.Join(nets, ", "))
+	for _, kind := range []string{"lan", "wan"} {
+		if text := texts(t, kind); text != "" {
+			fmt.Fprintf(&b, "%-14s %s\n", kind, text)
+		}
+	}
 	problems, _ := t.GetStrings("problems")
 	for _, p := range problems {
 		fmt.Fprintf(&b, "problem: %s\n", p)

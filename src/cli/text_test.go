@@ -33,7 +33,8 @@ func TestStatusText(t *testing.T) {
 		return ubus.Array{ubus.Table{ubus.F("network", n), ubus.F("substitute", s)}}
 	}
 	in := ubus.Table{
-		ubus.F("name", "alice"), ubus.F("domain", "alice.example.org"), ubus.F("fingerprint", "ABCD-EFGH-IJKL-MNOP"), ubus.F("networks", ubus.Array{"192.168.1.0/24"}),
+		ubus.F("name", "alice"), ubus.F("domain", "alice.example.org"), ubus.F("fingerprint", "ABCD-EFGH-IJKL-MNOP"), ubus.F("networks", ubus.Array{"192.168.1.0/24", "192.168.3.0/24"}), ubus.F("lan", ubus.Array{ubus.T("network", "192.168.1.0/24", "interface", "lan"), ubus.T("network", "192.168.3.0/24", "interface", "guest")}),
+		ubus.F("wan", ubus.Array{ubus.T("interface", "wan", "device", "pppoe-wan", "address", "198.51.100.20"), ubus.T("interface", "", "device", "usb0", "address", "192.168.42.9")}),
 		ubus.F("problems", ubus.Array{"peer mallory: option key 'abc': want 44 characters"}),
 		ubus.F("tunnels", ubus.Array{
 			ubus.Table{
@@ -54,7 +55,9 @@ func TestStatusText(t *testing.T) {
 			},
 		}),
 	}
-	const want = `alice (alice.example.org), fingerprint ABCD-EFGH-IJKL-MNOP, networks 192.168.1.0/24
+	const want = `alice (alice.example.org), fingerprint ABCD-EFGH-IJKL-MNOP, networks 192.168.1.0/24, 192.168.3.0/24
+lan            192.168.1.0/24 lan, 192.168.3.0/24 guest
+wan            wan pppoe-wan 198.51.100.20, usb0 192.168.42.9
 problem: peer mallory: option key 'abc': want 44 characters
 
 bob (bob.example.org): up for 1m5s

@@ -39,9 +39,10 @@ type Main struct {
 	Domain     string         // own public domain name, lower case, no dot at the end; "" without one
 	Name       string         // what this home calls itself, a DNS label
 	Port       uint16         // TCP port of the control channel
-	Networks   []netip.Prefix // what is offered to other homes, masked, disjoint; empty: what LANDevice has
-	LANDevice  string
-	WANDevice  string         // "": the default route's
+	Networks   []netip.Prefix // what is offered to other homes, masked, disjoint; empty: what LANDevices have
+	LANDevices []string       // empty: those of Interfaces
+	Interfaces []string       // netifd's names of what is shared
+	WANDevice  string         // "": wherever a default route leads
 	Pool       []netip.Prefix // where substitutes may lie, masked, disjoint
 	Candidates string         // Derived or Sequential
 	Zone       string         // other homes' hosts are <host>.<peer>.<Zone>
@@ -100,7 +101,7 @@ func Defaults() Config {
 			netip.MustParsePrefix("172.16.0.0/12"),
 			netip.MustParsePrefix("192.168.0.0/16"),
 		},
-		LANDevice:  "br-lan",
+		Interfaces: []string{"lan"},
 		Candidates: Derived,
 		Zone:       "internal",
 		LANDomain:  "lan",

@@ -97,8 +97,16 @@ func TestMainOptions(t *testing.T) {
 		{"list network '10.0.0.0/24'\nlist network '127.0.0.0/24'", 1, func(m Main) bool { return len(m.Networks) == 1 }},
 		{"list network '10.0.0.0/24'\nlist network '239.0.0.0/24'", 1, func(m Main) bool { return len(m.Networks) == 1 }},
 		{"list network '10.0.0.0/24'\nlist network ''", 1, func(m Main) bool { return len(m.Networks) == 1 }},
-		{"option lan_device 'a-device-that-is-too-long'", 1, func(m Main) bool { return m.LANDevice == "br-lan" }},
-		{"option lan_device '..'", 1, func(m Main) bool { return m.LANDevice == "br-lan" }},
+		// What is shared is never more than what was meant: the second problem is fatal.
+		{"option lan_device 'a-device-that-is-too-long'", 2, func(m Main) bool { return m.LANDevices == nil && !m.Enabled }},
+		{"option lan_device '..'", 2, func(m Main) bool { return m.LANDevices == nil && !m.Enabled }},
+		{"option lan_device 'br-lan br-guest'", 2, func(m Main) bool { return m.LANDevices == nil && !m.Enabled }},
+		{"list interface 'br-lan'", 2, func(m Main) bool { return !m.Enabled }},
+		{"list interface 'lan guest'\nlist interface ''", 3, func(m Main) bool { return !m.Enabled }},
+		{"option enabled 1\nlist network '10.0.0.0/24'\noption lan_device '..'\nlist interface '..'", 2, func(m Main) bool { return m.Enabled && len(m.Networks) == 1 }},
+		{"option interface '" + strings.Repeat("x", 65) + "'", 2, func(m Main) bool { return !m.Enabled }},
+		{"option enabled 1\nlist interface 'lan'\nlist interface 'lan'\nlist interface '@lan'", 2, func(m Main) bool { return m.Enabled && slices.Equal(m.Interfaces, []string{"lan"}) }},
+		{"option enabled 1\nlist lan_device 'br-lan'\nlist lan_device 'a/b'", 1, func(m Main) bool { return m.Enabled && slices.Equal(m.LANDevices, []string{"br-lan"}) }},
 		{"option wan_device 'a/b'", 1, func(m Main) bool { return m.WANDevice == "" }},
 		{"option pool '10.0.0.0'", 1, func(m Main) bool { return slices.Equal(m.Pool, d.Pool) }},
 		{"option candidates 'random'", 1, func(m Main) bool { return m.Candidates == Derived }},
@@ -124,7 +132,12 @@ func TestMainOptions(t *testing.T) {
 		}},
 		{"list network '10.0.0.0/8'\nlist network '172.16.0.0/30'", 0, func(m Main) bool { return len(m.Networks) == 2 }},
 		{"list network '100.64.0.0/24'", 1, func(m Main) bool { return len(m.Networks) == 1 }}, // taken, with a warning
-		{"option lan_device 'br-lan.10'", 0, func(m Main) bool { return m.LANDevice == "br-lan.10" }},
+		{"option lan_device 'br-lan.10'", 0, func(m Main) bool { return slices.Equal(m.LANDevices, []string{"br-lan.10"}) }},
+		{"list lan_device 'br-lan'\nlist lan_device 'br-guest'", 0, func(m Main) bool { return slices.Equal(m.LANDevices, []string{"br-lan", "br-guest"}) }},
+		{"option enabled 1", 0, func(m Main) bool {
+			return m.Enabled && slices.Equal(m.Interfaces, []string{"lan"}) && m.LANDevices == nil
+		}},
+		{"list interface 'lan'\nlist interface 'Guest_2'", 0, func(m Main) bool { return slices.Equal(m.Interfaces, []string{"lan", "Guest_2"}) }},
 		{"list pool '10.128.0.0/9'", 0, func(m Main) bool { return len(m.Pool) == 1 }},
 		{"option candidates 'sequential'", 0, func(m Main) bool { return m.Candidates == Sequential }},
 		{"option zone 'Homes.'", 0, func(m Main) bool { return m.Zone == "homes" }},
@@ -275,6 +288,7 @@ func TestShippedFile(t *testing.T) {
 	}
 	want := Defaults().Main
 	want.Domain, want.Name, want.WANDevice = "alice.example.org", "alice", "wan"
+	want.LANDevices = []string{"br-lan"}
 	want.Networks, want.MTU = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}, 1400
 	if ch := want.changed(c.Main); len(ch) > 0 {
 		t.Errorf("shown defaults that aren't: %q", ch)
@@ -324,7 +338,7 @@ func TestDiff(t *testing.T) {
 
 // Each option of the main section is compared, and known by its name in the file.
 func TestDiffKnowsEveryOption(t *testing.T) {
-	other := map[string]string{"enabled": "1", "domain": "x.example.org", "name": "x", "port": "1", "network": "10.0.0.0/24", "lan_device": "x",
+	other := map[string]string{"enabled": "1", "domain": "x.example.org", "name": "x", "port": "1", "network": "10.0.0.0/24", "lan_device": "x", "interface": "x",
 		"wan_device": "x", "pool": "10.0.0.0/9", "candidates": "sequential", "zone": "x", "lan_domain": "x", "protocol": "pptp", "l2tp_port": "2000",
 		"mtu": "600", "log_level": "warn", "accept": "none"}
 	for _, f := range mainFields {

@@ -88,7 +88,7 @@ func (fs fields[T]) read(s *section, t *T, found func(o *option, p Problem)) {
 func decodeMain(s *section, label string, m *Main) Problems {
 	var ps Problems
 	usual := *m
-	m.Name = ""
+	m.Name, m.Interfaces = "", nil
 	refused := map[string]int{}
 	mainFields.read(s, m, func(o *option, p Problem) {
 		p.Section = label
@@ -96,17 +96,25 @@ func decodeMain(s *section, label string, m *Main) Problems {
 			p.Instead = "using " + mainDefault(o.name)
 			if f, _ := mainFields.find(o.name); f.list {
 				p.Instead = "this entry is left out"
-				if refused[o.name]++; refused[o.name] == len(o.values) && o.name != "network" {
+				if refused[o.name]++; refused[o.name] == len(o.values) && !slices.Contains(sharing, o.name) {
 					p.Instead = "no entry is left, using " + mainDefault(o.name)
 				}
 			}
 		}
 		ps.add(p)
 	})
-	if s.option("network") != nil && len(m.Networks) == 0 {
-		// Falling back to the whole LAN would offer other homes what the user
-		// had chosen not to name.
-		ps.addf(Fatal, label, "none of the networks can be used: mend list network or remove it; htip is disabled")
+	// Falling back to the whole LAN would offer other homes what the user had
+	// chosen not to name.
+	for i, n := range []int{len(m.Networks), len(m.LANDevices), len(m.Interfaces)} {
+		if name := sharing[i]; s.option(name) != nil { // it overrides the ones behind it
+			if n == 0 {
+				ps.addf(Fatal, label, "nothing in list %s can be used: mend it or remove it; htip is disabled", name)
+			}
+			break
+		}
+	}
+	if len(m.Interfaces) == 0 {
+		m.Interfaces = usual.Interfaces
 	}
 	ps = append(ps, strange(label, "network", m.Networks)...)
 	ps = append(ps, strange(label, "pool", m.Pool)...)
@@ -129,6 +137,10 @@ func decodeMain(s *section, label string, m *Main) Problems {
 	return ps
 }
 
+// sharing are the options that say what other homes may reach; each overrides
+// those behind it.
+var sharing = []string{"network", "lan_device", "interface"}
+
 // strange warns of networks that other homes will hardly accept.
 func strange(label, name string, list []netip.Prefix) (ps Problems) {
 	for _, p := range list {
@@ -150,8 +162,6 @@ func mainDefault(name string) string {
 		return "the first part of domain, or " + d.Name
 	case "port":
 		return fmt.Sprint(d.Port)
-	case "lan_device":
-		return d.LANDevice
 	case "wan_device":
 		return "the default route's"
 	case "candidates":

@@ -72,3 +72,7 @@ func deviceName(s string) bool {
 	}
 	return true
 }
+
+// InterfaceName tells whether s can be the name of one of netifd's interfaces: a
+// section of /etc/config/network, or what a protocol makes beside it.
+func InterfaceName(s string) bool { return len(s) <= 64 && validName(s) }

@@ -95,22 +95,34 @@ func choice[T any](name string, words []string, at func(t *T) *string, write fun
 
 // words is a list with a fixed set of words, none of them twice.
 func words[T any](name string, known []string, at func(t *T) *[]string, write func(t T) []string) field[T] {
+	good := func(v string) bool { return slices.Contains(known, v) }
 	return field[T]{name: name, list: true, read: func(t *T, values []string, bad func(string, string)) {
-		var out []string
-		for _, v := range values {
-			switch {
-			case !slices.Contains(known, v):
-				bad(v, "want "+orList(known))
-			case slices.Contains(out, v):
-				bad(v, "want each only once")
-			default:
-				out = append(out, v)
-			}
-		}
-		if len(out) > 0 {
-			*at(t) = out
-		}
+		readList(at(t), values, "want "+orList(known), good, bad)
 	}, write: write}
+}
+
+// names is a list of names, none of them twice.
+func names(name, want string, at func(m *Main) *[]string, good func(string) bool) field[Main] {
+	return field[Main]{name: name, list: true, read: func(m *Main, values []string, bad func(string, string)) {
+		readList(at(m), values, want, good, bad)
+	}}
+}
+
+func readList(at *[]string, values []string, want string, good func(string) bool, bad func(value, want string)) {
+	var out []string
+	for _, v := range values {
+		switch {
+		case !good(v):
+			bad(v, want)
+		case slices.Contains(out, v):
+			bad(v, "want each only once")
+		default:
+			out = append(out, v)
+		}
+	}
+	if len(out) > 0 {
+		*at = out
+	}
 }
 
 func orList(words []string) string {
@@ -167,7 +179,8 @@ var mainFields = fields[Main]{
 	text("name", "want a word of a-z, 0-9 and hyphens", func(m *Main) *string { return &m.Name }, labelName, nil),
 	number("port", 1, 65535, func(m *Main, n uint64) { m.Port = uint16(n) }, nil),
 	prefixes("network", func(m *Main) *[]netip.Prefix { return &m.Networks }),
-	text("lan_device", wantDevice, func(m *Main) *string { return &m.LANDevice }, device, nil),
+	names("interface", "want an interface of /etc/config/network, such as lan", func(m *Main) *[]string { return &m.Interfaces }, InterfaceName),
+	names("lan_device", wantDevice, func(m *Main) *[]string { return &m.LANDevices }, deviceName),
 	text("wan_device", wantDevice, func(m *Main) *string { return &m.WANDevice }, device, nil),
 	prefixes("pool", func(m *Main) *[]netip.Prefix { return &m.Pool }),
 	choice("candidates", []string{Derived, Sequential}, func(m *Main) *string { return &m.Candidates }, nil),

@@ -149,7 +149,7 @@ func (d *Daemon) startTunnel(e htip.Entry, conn htip.ConnID) {
 		failed(errors.New("the peer is no longer configured"))
 		return
 	}
-	t := &tunnel{Entry: e, Key: p.Key[:], Local: c.Local(), Remote: c.Remote().Addr(), Secret: secret, MTU: d.cfg.Main.MTU}
+	t := &tunnel{Entry: e, Key: p.Key[:], Local: c.Local(), Remote: c.Remote().Addr(), Secret: secret, MTU: d.cfg.Main.MTU, way: c.way}
 	d.tunnels[e.Peer] = t
 	d.tunnelsChanged()
 }

@@ -15,6 +15,7 @@ import (
 type conn struct {
 	*control.Conn
 	peer string
+	way  int // see lostWay
 }
 
 // ends are the addresses of the connection as we see them.
@@ -65,7 +66,7 @@ func (d *Daemon) owner(c *control.Conn) (string, bool) {
 func (d *Daemon) newConn(peer string, c *control.Conn) htip.ConnID {
 	d.lastConn++
 	id := d.lastConn
-	d.conns[id] = conn{c, peer}
+	d.conns[id] = conn{c, peer, d.opt.Way(c.Local(), c.Remote().Addr())}
 	d.friends.add(c.Remote().Addr(), peer)
 	if d.crowd != nil {
 		d.kick() // its next connection does not count at the door

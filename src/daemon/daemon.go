@@ -19,6 +19,7 @@ import (
 	"htip/src/datapath"
 	"htip/src/dns"
 	"htip/src/htip"
+	"htip/src/rtnl"
 	"htip/src/slog"
 	"htip/src/ubus"
 )
@@ -50,6 +51,9 @@ type Daemon struct {
 	problems config.Problems
 	caps     []datapath.Capability
 	home     htip.Home
+	ifaces   []iface    // as netifd told of them last; nil: there is no netifd
+	noIfaces string     // why they could not be asked for, as said last
+	wans     ubus.Array // ways to the Internet
 	homeErr  error
 	gw       *htip.Gateway
 	state    map[string]homeState
@@ -141,6 +145,9 @@ func (d *Daemon) makeParts() (err error) {
 	if d.opt.Links == nil {
 		d.opt.Links = kernelLinks
 	}
+	if d.opt.Way == nil {
+		d.opt.Way = rtnl.Way
+	}
 	if d.names = d.opt.Names; d.names == nil {
 		d.names, err = dns.New(dns.Options{
 			Listen: d.opt.DNSListen, Zone: d.cfg.Main.Zone, LANDomain: d.cfg.Main.LANDomain, Dnsmasq: d.opt.Dnsmasq,
@@ -153,9 +160,11 @@ func (d *Daemon) makeParts() (err error) {
 	if d.opt.DnsmasqDir != "" {
 		d.drop = d.makeDropIn()
 	}
-	d.bus, err = ubus.NewServer(ubus.ServerConfig{Options: ubus.Options{Log: d.log}, Socket: d.opt.Socket, Objects: []*ubus.Object{d.object()}})
+	d.bus, err = ubus.NewServer(ubus.ServerConfig{Options: d.ubusOptions(), Socket: d.opt.Socket, Objects: []*ubus.Object{d.object()}})
 	return err
 }
+
+func (d *Daemon) ubusOptions() ubus.Options { return ubus.Options{Log: d.log} }
 
 // listen opens the control channel's port. [net.Listen] would do the same, but
 // looks names up, and so would keep the library's resolver in the program.
@@ -200,7 +209,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	if d.drop != nil {
 		d.task("dnsmasq", cancel, d.drop.Run)
 	}
-	d.task("addresses", cancel, func(ctx context.Context) error { return watchHome(ctx, func() { d.post(d.homeChanged) }) })
+	d.task("addresses", cancel, d.watchHome)
 	d.task("recheck", cancel, d.recheck)
 	d.task("access", cancel, d.followHosts)
 	d.kick()
@@ -300,11 +309,14 @@ func (d *Daemon) begin() error {
 		d.log.Warn("not everything is possible on this router", "why", text)
 	}
 	d.loadUsers()
+	ifs, err := askNetifd(ctx, d.ubusOptions(), d.opt.Socket) // tunnels that stand fit what is shared, and it only
+	d.netifdSaid(ifs, err)
 	ls, err := d.links()
 	if err != nil {
 		return err
 	}
-	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.elsewhere(), d.id.Public(), d.log)
+	d.wans = wans(&d.cfg.Main, ls, d.ifaces)
+	d.home, d.homeErr = makeHome(&d.cfg.Main, ls, d.ifaces, d.elsewhere(), d.id.Public(), d.log)
 	if d.homeErr != nil {
 		d.log.Error("no home network yet", "err", d.homeErr) // it may appear later: interfaces come up in any order
 	}
@@ -403,7 +415,8 @@ func (d *Daemon) homeChanged() {
 		d.log.Error("our addresses can't be read", "err", err)
 		return
 	}
-	h, err := makeHome(&d.cfg.Main, ls, d.elsewhere(), d.id.Public(), d.log)
+	d.linesChanged(ls)
+	h, err := makeHome(&d.cfg.Main, ls, d.ifaces, d.elsewhere(), d.id.Public(), d.log)
 	if d.homeErr = err; err != nil {
 		d.log.Warn("no home network now; tunnels are left as they are", "err", err)
 		return

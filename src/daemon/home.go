@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"htip/src/config"
@@ -57,27 +56,29 @@ func kernelLinks() ([]link, error) {
 }
 
 // makeHome works out what this gateway's own addresses are. The networks are
-// those configured, else those of the LAN device. hosts are single addresses
-// that must stay reachable where they are: resolvers, other gateways. An error
-// says what is missing on the router.
-func makeHome(cfg *config.Main, ls []link, hosts []netip.Addr, seed []byte, log *slog.Logger) (htip.Home, error) {
+// those configured, else those of what is shared, see lans. hosts are single
+// addresses that must stay reachable where they are: resolvers, other gateways.
+// An error says what is missing on the router.
+func makeHome(cfg *config.Main, ls []link, ifs []iface, hosts []netip.Addr, seed []byte, log *slog.Logger) (htip.Home, error) {
 	h := htip.Home{Networks: slices.Clone(cfg.Networks), Pool: cfg.Pool, Seed: seed}
 	if cfg.Candidates == config.Sequential {
 		h.Order = htip.Sequential
 	}
 	if len(h.Networks) == 0 {
-		for _, l := range ls {
-			if l.device != cfg.LANDevice || !l.address.IsValid() || overlaps(l.prefix, h.Networks) {
+		lans, names := lans(cfg, ls, ifs)
+		for _, a := range lans {
+			p := a.Masked()
+			if overlaps(p, h.Networks) {
 				continue
 			}
-			if b := l.prefix.Bits(); b < htip.MinBits || b > htip.MaxBits || l.address.IsLinkLocalUnicast() || len(h.Networks) == htip.MaxNetworks {
-				log.Warn("an address of the LAN is not shared", "address", l.address, "prefix", l.prefix)
+			if b := p.Bits(); b < htip.MinBits || b > htip.MaxBits || a.Addr().IsLinkLocalUnicast() || len(h.Networks) == htip.MaxNetworks {
+				log.Warn("an address of the LAN is not shared", "address", a)
 				continue
 			}
-			h.Networks = append(h.Networks, l.prefix)
+			h.Networks = append(h.Networks, p)
 		}
 		if len(h.Networks) == 0 {
-			return h, fmt.Errorf("device %s has no IPv4 address: set option lan_device or list network", cfg.LANDevice)
+			return h, fmt.Errorf("%s has no IPv4 address: set list interface, list lan_device or list network", strings.Join(names, ", "))
 		}
 	}
 	for _, l := range ls {
@@ -119,18 +120,58 @@ func overlaps(p netip.Prefix, others []netip.Prefix) bool {
 	return slices.ContainsFunc(others, p.Overlaps)
 }
 
-// watchHome calls changed half a second after addresses or routes, other than
-// ours, began to change.
-func watchHome(ctx context.Context, changed func()) error {
-	var due atomic.Bool
-	return rtnl.Watch(ctx, rtnl.GroupAddrs|rtnl.GroupRoutes, func(protocol uint8) {
-		if protocol != datapath.RouteProtocol && !due.Swap(true) {
-			time.AfterFunc(500*time.Millisecond, func() {
-				due.Store(false)
-				changed()
+const (
+	homeSettles = 500 * time.Millisecond // a change seldom comes alone
+	// netifdLag is when netifd is asked again after a change: the kernel tells of
+	// what netifd does before netifd has finished it.
+	netifdLag = 2 * time.Second
+)
+
+// watchHome is the task that looks at our own addresses, and asks netifd, when
+// addresses or routes, other than ours, have changed. Netifd's own events (ubus
+// event network.interface) are not listened to: an interface that comes or goes
+// is of interest for its addresses and routes, and these go through the kernel.
+func (d *Daemon) watchHome(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	failed := make(chan error, 1)
+	go func() {
+		failed <- rtnl.Watch(ctx, rtnl.GroupAddrs|rtnl.GroupRoutes, func(protocol uint8) {
+			if protocol != datapath.RouteProtocol {
+				select {
+				case changed <- struct{}{}:
+				default: // it is known already
+				}
+			}
+		})
+	}()
+	return d.followHome(ctx, changed, failed)
+}
+
+// followHome looks once at the start, then after each change.
+func (d *Daemon) followHome(ctx context.Context, changed <-chan struct{}, failed <-chan error) error {
+	wait := time.NewTimer(homeSettles)
+	defer wait.Stop()
+	for due := true; ; {
+		select {
+		case err := <-failed:
+			return err
+		case <-changed:
+			if !due {
+				due = true
+				wait.Reset(homeSettles)
+			}
+		case <-wait.C:
+			ifs, err := askNetifd(ctx, d.ubusOptions(), d.opt.Socket)
+			d.post(func() {
+				d.netifdSaid(ifs, err)
+				d.homeChanged()
 			})
+			if due && err == nil {
+				wait.Reset(netifdLag)
+			}
+			due = false
 		}
-	})
+	}
 }
 
 // FakeLinks is a router whose only device with an address is br-lan, for tests.

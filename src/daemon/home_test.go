@@ -45,7 +45,7 @@ func TestMakeHome(t *testing.T) {
 		for _, n := range c.networks {
 			m.Networks = append(m.Networks, px(n))
 		}
-		h, err := makeHome(&m, c.links, c.hosts, nil, slog.New(slog.DiscardHandler))
+		h, err := makeHome(&m, c.links, nil, c.hosts, nil, slog.New(slog.DiscardHandler))
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %v", c.name, err)
@@ -55,7 +55,7 @@ func TestMakeHome(t *testing.T) {
 		if got := fmt.Sprint(h.Networks, " ", h.Gateway, " ", h.Occupied); err != nil || got != c.want {
 			t.Errorf("%s: %s, %v\nwant %s", c.name, got, err, c.want)
 		}
-		again, _ := makeHome(&m, c.links, c.hosts, nil, slog.New(slog.DiscardHandler))
+		again, _ := makeHome(&m, c.links, nil, c.hosts, nil, slog.New(slog.DiscardHandler))
 		if !sameHome(h, again) {
 			t.Errorf("%s: another home the second time", c.name)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"htip/src/config"
 	"htip/src/htip"
+	"htip/src/rtnl"
 	"htip/src/slog"
 	"htip/src/ubus"
 )
@@ -21,7 +22,7 @@ func lonely(t *testing.T, dir string, key config.Key) *Daemon {
 		t.Fatal(err)
 	}
 	d := &Daemon{
-		opt: Options{StateDir: dir, RunDir: dir}, log: log, bus: bus, names: &FakeNames{}, ctx: context.Background(), dirty: make(chan struct{}, 1),
+		opt: Options{StateDir: dir, RunDir: dir, Way: rtnl.Way}, log: log, bus: bus, names: &FakeNames{}, ctx: context.Background(), dirty: make(chan struct{}, 1),
 		events: make(chan func(), 64), cfg: config.Config{Peers: []config.Peer{{Name: "bob", Enabled: true, Key: key}}},
 		gw:    htip.NewGateway(htip.Config{Key: []byte{9}, Random: random}, htip.Home{}),
 		state: map[string]homeState{}, tunnels: map[string]*tunnel{}, progress: map[string]Progress{}, dials: map[string]*dialing{},

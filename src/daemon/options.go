@@ -52,6 +52,7 @@ type Options struct {
 	Path  datapath.Datapath
 	Names Names
 	Links func() ([]link, error)
+	Way   func(from, to netip.Addr) int
 }
 
 // ErrRestart says that the configuration changed in a way that needs a fresh

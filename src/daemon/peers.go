@@ -210,6 +210,7 @@ func (d *Daemon) adopt(ctx context.Context) {
 			continue
 		}
 		t.started, t.link, t.linked = true, true, true
+		t.way = d.opt.Way(t.Local, t.Remote)
 		d.tunnels[name] = t
 		d.friends.add(t.Remote, name)
 		d.log.Info("tunnel taken over", "peer", name, "device", device(name), "changes", fmt.Sprint(report.Changes))

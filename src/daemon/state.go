@@ -47,6 +47,7 @@ type tunnel struct {
 	MTU    int   // bytes
 	Since  int64 // when it was up, seconds since 1970; 0: not yet
 
+	way     int  // see lostWay
 	old     bool // of a former process
 	started bool // its programs run
 	link    bool // its device is up

@@ -204,3 +204,23 @@ func (r *Route) encode() []byte {
 	}
 	return m
 }
+
+// Way is the device (its index) by which the kernel sends from one address to
+// another now, by all its rules and tables. from may be zero. It is 0 if the
+// kernel does not send at all: no route, or from is no address of this router.
+func Way(from, to netip.Addr) int {
+	if !to.Is4() {
+		return 0
+	}
+	m := append([]byte{unix.AF_INET, 32}, make([]byte, unix.SizeofRtMsg-2)...)
+	m = Put(m, unix.RTA_DST, to.AsSlice()...)
+	if from.Is4() {
+		m[2] = 32
+		m = Put(m, unix.RTA_SRC, from.AsSlice()...)
+	}
+	answers, _ := Ask(unix.NETLINK_ROUTE, unix.RTM_GETROUTE, 0, m)
+	if len(answers) == 0 || len(answers[0]) < unix.SizeofRtMsg {
+		return 0
+	}
+	return int(Pick32(answers[0][unix.SizeofRtMsg:], unix.RTA_OIF))
+}

@@ -86,6 +86,51 @@ func TestAgainstOthers(t *testing.T) {
 	}
 }
 
+// TestWay: the kernel's choice is what ip says; from an address that is not here
+// nothing is sent.
+func TestWay(t *testing.T) {
+	addr := netip.MustParseAddr
+	for _, c := range []struct{ from, to netip.Addr }{
+		{addr("192.0.2.77"), addr("127.0.0.1")}, {addr("192.0.2.77"), addr("198.51.100.1")}, {addr("127.0.0.1"), addr("7f00:1::")}, {addr("127.0.0.1"), netip.Addr{}},
+	} {
+		if n := Way(c.from, c.to); n != 0 {
+			t.Errorf("from %v to %v by device %d", c.from, c.to, n)
+		}
+	}
+	addrs, err := Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	froms := []netip.Addr{{}, addr("127.0.77.1")}
+	for _, a := range addrs {
+		froms = append(froms, a.Local.Addr())
+	}
+	for _, from := range froms {
+		for _, to := range []string{"127.0.77.2", "198.51.100.1"} {
+			args := []string{"-4", "route", "get", to}
+			if from.IsValid() {
+				args = append(args, "from", from.String())
+			}
+			want := ""
+			if out, err := exec.Command("ip", args...).Output(); err == nil {
+				_, dev, _ := strings.Cut(string(out), " dev ")
+				want, _, _ = strings.Cut(dev, " ")
+			}
+			got := ""
+			if n := Way(from, addr(to)); n != 0 {
+				link, err := net.InterfaceByIndex(n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = link.Name
+			}
+			if got != want || to == "127.0.77.2" && got != "lo" && !from.IsValid() {
+				t.Errorf("from %v to %s by %q, ip says %q", from, to, got, want)
+			}
+		}
+	}
+}
+
 func TestWatchEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -40,7 +40,8 @@ for m in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$m 
 until [ -b /dev/vda ]; do /bin/busybox usleep 10000; done
 /bin/busybox mount -t ext4 -o noatime /dev/vda /disk || exec /bin/busybox sh
 if [ ! -e /disk/.furnished ]; then
-	/bin/busybox cp -a /overlay/. /disk/ && : >/disk/.furnished && /bin/busybox sync
+	# tar, because cp would write through links of the base
+	/bin/busybox tar -C /overlay -cf - . | /bin/busybox tar -C /disk -xf - && : >/disk/.furnished && /bin/busybox sync
 fi
 /bin/busybox umount /proc /sys /dev
 exec /bin/busybox switch_root /disk /init
