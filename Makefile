@@ -3,7 +3,8 @@
 # make size        what the program costs on a router; fails above the budgets
 # make check       the quick part of make test
 # make bench       times and throughput on emulated routers
-# make test-arm    two ARM homes in QEMU; fetches what make test does not need
+# make ipk         packages for routers with opkg, and a feed of them, in build/ipk
+# make test-arm    ARM homes in QEMU; fetches what make test does not need
 # make sim         SEEDS worlds of many gateways, with everything going wrong
 # make exhaustive  every order of events of two gateways
 
@@ -17,9 +18,12 @@ OUT     ?= build/htip
 # change which branch comes first: another 6 kB.
 GCFLAGS := all=-l -d=ssa/likelyadjust/off,ssa/loop_rotate/off
 
+# What tests put in the place of OpenWrt's own scripts.
+STANDINS := $(addprefix tests/openwrt/root/,init etc/rc.common lib/functions.sh lib/functions/procd.sh sbin/reload_config $(addprefix etc/init.d/,firewall dnsmasq network))
+
 FIGURES := TestConnectTime|TestThroughput
 
-.PHONY: demo test bench test-arm check lint unit qemu setup size program race fuzz sim scale exhaustive
+.PHONY: demo test bench ipk test-arm check lint unit qemu setup size program race fuzz sim scale exhaustive
 
 demo: setup
 	go run ./tests/qemu/demo
@@ -36,7 +40,8 @@ lint:
 	go vet ./...
 	go vet -tags qemu ./tests/...
 	GOOS=linux GOARCH=mips go vet ./src/...
-	shellcheck scripts/* .ci/run
+	shellcheck scripts/* .ci/run openwrt/files/ipk.*
+	shellcheck -s dash openwrt/files/htip.init openwrt/files/htip.defaults openwrt/files/*.sh openwrt/files/firewall.include $(STANDINS)
 
 unit:
 	go test ./...
@@ -45,8 +50,10 @@ unit:
 race:
 	go test -race ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd
 
+# Two labs at a time, but for tests that measure; the package on a router like OpenWrt last.
 qemu:
-	go test -tags qemu -count 1 -timeout 60m -skip '$(FIGURES)' ./tests/qemu
+	go test -tags qemu -count 1 -timeout 60m -parallel 2 -skip '$(FIGURES)' ./tests/qemu
+	go test -tags qemu -count 1 -timeout 15m -v -run Mipsel ./tests/qemu/firmware
 
 # Tests that only measure: they fail when something is far too slow.
 bench: setup
@@ -55,9 +62,13 @@ bench: setup
 program:
 	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags="$(GCFLAGS)" -ldflags "-s -w -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip
 
+ipk:
+	scripts/ipk
+
 test-arm:
 	scripts/setup armhf arm64
 	go test -tags qemu -count 1 -timeout 20m -v ./tests/qemu/arm
+	go test -tags qemu -count 1 -timeout 30m -v -run Arm ./tests/qemu/firmware
 
 size:
 	scripts/setup --all

@@ -185,7 +185,7 @@ func (f *firm) pinging(during func()) (lost int) {
 // traces is what a router looks like, but for what changes by itself.
 func (f *firm) traces(h *homes.Home) string {
 	return f.sh(h, `find / -xdev \( -type f -o -type l \) ! -path '/proc/*' ! -path '/sys/*' ! -path '/dev/*' ! -path '/root/*' ! -path '/tmp/*' ! -path '/lib/modules/*' | sort
-echo; uci show | grep -v '^htip\.'; echo; nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*//'; ip rule; ip route show table all | grep -v fe80; ip -br link | awk '{print $1, $2}'; ls /tmp/dnsmasq*.d`)
+echo; uci show | grep -v '^htip\.'; echo; nft list table inet fw4; iptables-save | grep -v "^[#:]\|^\*\|^COMMIT"; ip rule; ip route show table all | grep -v fe80; ip -br link | awk '{print $1, $2}'; ls /tmp/dnsmasq*.d`)
 }
 
 func (f *firm) install() {
@@ -277,13 +277,6 @@ func (f *firm) network() {
 	if lost := f.pinging(func() { f.sh(f.a, "/etc/init.d/network reload") }); lost > 1 {
 		f.Errorf("a reload that changes nothing lost %d pings", lost)
 	}
-	next := netip.PrefixFrom(f.b.Router.WANAddr(), 24).Masked().Addr().As4()
-	next[3] = 77
-	f.sh(f.b, fmt.Sprintf("uci delete network.wan.ipaddr; uci add_list network.wan.ipaddr=%s/24; uci commit network", netip.AddrFrom4(next)))
-	f.lab.Internet().SetA(f.b.Domain, netip.AddrFrom4(next))
-	f.sh(f.b, "/etc/init.d/network reload")
-	f.Logf("new public address of bob: reached again after %.1f s", f.reachable(90*time.Second).Seconds())
-
 	// bob renumbers his LAN; his nas moves with it
 	f.sh(f.b, "uci delete network.lan.ipaddr; uci add_list network.lan.ipaddr=172.30.9.1/24; uci commit network; printf '172.30.9.5 nas\n' >/tmp/hosts/lan; cp /tmp/hosts/lan /etc/hosts.lan; killall -HUP dnsmasq")
 	for _, args := range []string{"addr flush dev eth0 scope global", "addr add 172.30.9.5/24 dev eth0", "route add default via 172.30.9.1"} {
@@ -293,14 +286,25 @@ func (f *firm) network() {
 	}
 	f.sh(f.b, "/etc/init.d/network reload")
 	f.Logf("renumbered LAN of bob: reached again after %.1f s", f.reachable(90*time.Second).Seconds())
+
+	next := netip.PrefixFrom(f.b.Router.WANAddr(), 24).Masked().Addr().As4()
+	next[3] = 77
+	f.sh(f.b, fmt.Sprintf("uci delete network.wan.ipaddr; uci add_list network.wan.ipaddr=%s/24; uci commit network", netip.AddrFrom4(next)))
+	f.lab.Internet().SetA(f.b.Domain, netip.AddrFrom4(next))
+	f.sh(f.b, "/etc/init.d/network reload")
+	f.Logf("new public address of bob: reached again after %.1f s", f.reachable(90*time.Second).Seconds())
 }
 
 // secondWAN: alice's first line is lost, the second takes over, and back.
 func (f *firm) secondWAN() {
 	f.sh(f.a, "uci set network.wan.disabled=1; uci commit network; /etc/init.d/network reload")
 	f.Logf("by the second line after %.1f s", f.reachable(90*time.Second).Seconds())
+	if out := f.sh(f.b, "wg show all endpoints"); !strings.Contains(out, f.a.Router.SecondWAN().Addr().String()) {
+		f.Errorf("bob's end of the tunnel goes to %s", out)
+	}
 	f.sh(f.a, "uci delete network.wan.disabled; uci commit network; /etc/init.d/network reload")
 	f.Logf("by the first again after %.1f s", f.reachable(90*time.Second).Seconds())
+	f.until(f.b, 60*time.Second, "wg show all endpoints | grep -q "+f.a.Router.WANAddr().String())
 }
 
 // powerCut: both routers lose power; without a click everything is back.
@@ -366,7 +370,7 @@ func (f *firm) uninstall(before string) {
 	// what stays on purpose
 	kept := f.sh(f.a, "ls /etc/htip /etc/config/htip")
 	f.Logf("kept: %s", strings.Join(strings.Fields(kept), " "))
-	f.sh(f.a, "rm -rf /etc/htip /etc/config/htip")
+	f.sh(f.a, "rm -rf /etc/htip /etc/config/htip /etc/config/htip-opkg") // the last one lies beside a changed file, by opkg
 	after := f.traces(f.a)
 	if after != before {
 		had := map[string]bool{}

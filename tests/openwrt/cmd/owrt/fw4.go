@@ -136,7 +136,7 @@ func fw4Rules() (string, error) {
 		f.add("forward_"+src, "oifname "+dest+" accept")
 	}
 	var b strings.Builder
-	b.WriteString("table inet fw4\nflush table inet fw4\ntable inet fw4 {\n")
+	b.WriteString("table inet fw4\ndelete table inet fw4\ntable inet fw4 {\n")
 	chain := func(name, head string, rules []string) {
 		fmt.Fprintf(&b, "\tchain %s {\n", name)
 		for _, r := range append([]string{head}, rules...) {
@@ -175,7 +175,7 @@ func fw4Rules() (string, error) {
 		}
 	}
 	heads.WriteString("}\n")
-	return strings.Replace(text, "flush table inet fw4\n", "flush table inet fw4\n"+heads.String(), 1), nil
+	return strings.Replace(text, "delete table inet fw4\n", "delete table inet fw4\n"+heads.String(), 1), nil
 }
 
 func (f *fw4) add(chain, rule string) { f.chains[chain] = append(f.chains[chain], rule) }
