@@ -28,7 +28,7 @@ import (
 
 var applets = map[string]func(ctx context.Context, args []string) error{
 	"uci": runUCI, "ubus": runUbus, "jsonfilter": jsonfilter, "validate_data": validateData,
-	"procd": runProcd, "netifd": runNetifd, "fw4": runFW4, "opkg": runOpkg, "service-set": serviceSet, "config-load": configLoad,
+	"procd": runProcd, "netifd": runNetifd, "fw4": runFW4, "opkg": runOpkg, "service-set": serviceSet, "config-load": configLoad, "htipd": htipd,
 }
 
 func main() {
