@@ -23,8 +23,8 @@ import (
 const gcPercent = 10
 
 // Main runs the daemon with command line arguments (without the program's
-// name) until ctx is done. SIGHUP makes it read its configuration again, SIGUSR1
-// makes it end and leave its tunnels to the next process.
+// name) until ctx is done. SIGHUP makes it read its configuration again, and
+// so does SIGWINCH, which ends no process that is not listening yet. SIGUSR1 makes it end and leave its tunnels to the next process.
 func Main(ctx context.Context, args []string, version string) error {
 	opt := Options{Version: version}
 	var dnsListen, dnsmasq, restart, level string
@@ -75,7 +75,7 @@ func Main(ctx context.Context, args []string, version string) error {
 	}
 	opt.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: opt.Level}))
 	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
+	signal.Notify(reload, syscall.SIGHUP, syscall.SIGWINCH)
 	defer signal.Stop(reload)
 	leave := make(chan os.Signal, 1)
 	signal.Notify(leave, syscall.SIGUSR1)

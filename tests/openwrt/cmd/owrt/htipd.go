@@ -26,12 +26,12 @@ func htipd(_ context.Context, args []string) error {
 		time.Sleep(time.Second)
 	}
 	c := make(chan os.Signal, 10)
-	signal.Notify(c, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM)
+	signal.Notify(c, syscall.SIGWINCH, syscall.SIGUSR1, syscall.SIGTERM)
 	say("ready")
 	for s := range c {
 		switch s {
-		case syscall.SIGHUP:
-			say("HUP")
+		case syscall.SIGWINCH:
+			say("reload")
 		case syscall.SIGUSR1:
 			say("USR1")
 			return nil
