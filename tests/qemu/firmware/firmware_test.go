@@ -58,7 +58,11 @@ func testFirmware(t *testing.T, arch lab.Arch, memory int) {
 	}
 	home := func(name, host, hostName string) homes.Spec {
 		a := netip.MustParseAddr(host)
-		return homes.Spec{Name: name, MemoryMB: memory, SecondWAN: name == "alice",
+		var guests []lab.LAN
+		if name == "alice" {
+			guests = append(guests, lab.LAN{Router: netip.MustParsePrefix("192.168.20.1/24"), Host: netip.MustParseAddr("192.168.20.9")})
+		}
+		return homes.Spec{Name: name, MemoryMB: memory, SecondWAN: name == "alice", MoreLANs: guests,
 			LAN: lab.LAN{Router: netip.MustParsePrefix("192.168.1.1/24"), Host: a, Names: map[string]netip.Addr{hostName: a}}}
 	}
 	hs, err := homes.BootOpenWrt(ctx, l, packages, home("alice", "192.168.1.4", "pc"), home("bob", "192.168.1.5", "nas"))
@@ -81,6 +85,7 @@ func testFirmware(t *testing.T, arch lab.Arch, memory int) {
 	f.part("memory", f.memory)
 	f.part("firewall", f.firewall)
 	f.part("dnsmasq", f.dnsmasq)
+	f.part("guests", f.guests)
 	f.part("network", f.network)
 	f.part("second WAN", f.secondWAN)
 	f.part("power cut", f.powerCut)
@@ -271,6 +276,53 @@ func (f *firm) dnsmasq() {
 	f.Logf("with another conf-dir: names are back after %.1f s", f.reachable(30*time.Second).Seconds())
 }
 
+// guests: a second network of alice is shared with bob, by the names that netifd has
+// for them, and taken back.
+func (f *firm) guests() {
+	was := f.sh(f.a, "cat /etc/config/firewall")
+	f.sh(f.a, `uci -q batch <<END
+set firewall.guest=zone
+set firewall.guest.name=guest
+add_list firewall.guest.network=guest
+set firewall.guest.input=ACCEPT
+set firewall.guest.forward=REJECT
+set firewall.guest_in=forwarding
+set firewall.guest_in.src=htip
+set firewall.guest_in.dest=guest
+set firewall.guest_out=forwarding
+set firewall.guest_out.src=guest
+set firewall.guest_out.dest=htip
+END
+uci commit firewall; /etc/init.d/firewall reload
+uci add_list htip.main.interface=lan; uci add_list htip.main.interface=guest; uci commit htip; reload_config htip`)
+	var guest netip.Prefix
+	for begin := time.Now(); !guest.IsValid(); time.Sleep(200 * time.Millisecond) {
+		tn, err := f.b.Tunnel(f.ctx, "alice")
+		if err == nil && tn.State == "up" {
+			for _, m := range tn.Theirs {
+				if m.Network == netip.MustParsePrefix("192.168.20.0/24") {
+					guest = m.Substitute
+				}
+			}
+		}
+		if time.Since(begin) > time.Minute {
+			f.Fatalf("bob does not learn of the guests: %+v, %v\n%s", tn, err, f.a.Log())
+		}
+	}
+	at := guest.Addr().As4()
+	at[3] = 9
+	if err := f.b.Host.PingUntil(f.ctx, netip.AddrFrom4(at)); err != nil {
+		f.Errorf("bob's nas does not reach a guest of alice at %v: %v", netip.AddrFrom4(at), err)
+	}
+	f.sh(f.a, "uci delete htip.main.interface; uci commit htip; reload_config htip")
+	if err := f.a.Router.Put(f.ctx, "/etc/config/firewall", []byte(was+"\n"), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	f.sh(f.a, "/etc/init.d/firewall reload")
+	f.until(f.b, time.Minute, "htip status --json | jsonfilter -e '@.tunnels[0].state' | grep -q up && ! htip status --json | grep -q 192.168.20.0")
+	f.Logf("reached again %.1f s after it was taken back", f.reachable(20*time.Second).Seconds())
+}
+
 // network: a reload without a change is nothing, a new public address and another
 // LAN are taken over.
 func (f *firm) network() {
@@ -328,6 +380,9 @@ func (f *firm) upgrade() {
 		f.Fatal(err)
 	}
 	lost := f.pinging(func() { f.sh(f.a, "opkg install /root/htip-"+newer+".ipk") })
+	if err := f.a.WaitAnswer(f.ctx, 20*time.Second); err != nil {
+		f.Fatal(err)
+	}
 	if out := f.sh(f.a, "htip status --json"); !strings.Contains(out, "-r"+newer) {
 		f.Errorf("after the upgrade: %s", out)
 	}

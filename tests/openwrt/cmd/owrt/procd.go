@@ -192,10 +192,11 @@ func (p *procd) start(name string, i *instance) {
 	cmd := exec.Command(i.command[0], i.command[1:]...)
 	cmd.Env = append(os.Environ(), i.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	log, err := os.OpenFile(filepath.Join("/var/log", name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	r, w, err := os.Pipe()
 	if err == nil {
-		cmd.Stdout, cmd.Stderr = log, log
-		defer log.Close()
+		cmd.Stdout, cmd.Stderr = w, w
+		defer w.Close()
+		go logLines(filepath.Join("/var/log", name+".log"), r)
 	}
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintf(os.Stderr, "procd: %s: %v\n", name, err)
@@ -228,6 +229,22 @@ func (p *procd) start(name string, i *instance) {
 			}
 		})
 	}()
+}
+
+// logLines writes what a program says to a file, each line with the seconds since
+// the router's start.
+func logLines(file string, r *os.File) {
+	defer r.Close()
+	log, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return
+	}
+	defer log.Close()
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		up, _ := os.ReadFile("/proc/uptime")
+		first, _, _ := strings.Cut(string(up), " ")
+		fmt.Fprintf(log, "%8s %s\n", first, sc.Text())
+	}
 }
 
 // end tells an instance to end, and kills it when it does not.
