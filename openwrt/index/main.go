@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -75,49 +77,92 @@ func Index(dir string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		control, err := member(data, "control.tar.gz")
-		if err == nil {
-			control, err = member(control, "control")
-		}
+		control, err := control(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		lines := strings.Split(strings.TrimRight(string(control), "\n"), "\n")
-		// Description is last, because it may have several lines.
-		at := len(lines)
-		for i, l := range lines {
-			if strings.HasPrefix(l, "Description:") {
-				at = i
-			}
-		}
-		extra := []string{
-			"Filename: " + filepath.Base(name),
+		fmt.Fprintf(&out, "%s\n\n", strings.Join(entry(control,
+			"Filename: "+filepath.Base(name),
 			fmt.Sprintf("Size: %d", len(data)),
 			fmt.Sprintf("SHA256sum: %x", sha256.Sum256(data)),
-		}
-		all := append(append(append([]string{}, lines[:at]...), extra...), lines[at:]...)
-		fmt.Fprintf(&out, "%s\n\n", strings.Join(all, "\n"))
+		), "\n"))
 	}
 	return out.Bytes(), nil
 }
 
-// member is a file of a tar.gz archive.
-func member(data []byte, name string) ([]byte, error) {
+// entry orders the fields of a package as LuCI's list needs them, which takes what stands
+// before "Package" for the package before: that one is first. The description is last,
+// because it may have several lines.
+func entry(control string, extra ...string) []string {
+	var first, fields, description []string
+	at := &fields
+	for line := range strings.Lines(control) {
+		line = strings.TrimRight(line, "\n")
+		switch name, _, _ := strings.Cut(line, ":"); {
+		case strings.HasPrefix(line, " "): // goes on with the field before
+		case name == "Package":
+			at = &first
+		case name == "Description":
+			at = &description
+		default:
+			at = &fields
+		}
+		if strings.TrimSpace(line) != "" {
+			*at = append(*at, line)
+		}
+	}
+	return slices.Concat(first, fields, extra, description)
+}
+
+// control is the file with a package's fields. The package is read to its end: what is
+// cut off anywhere must not get into a feed.
+func control(ipk []byte) (string, error) {
+	outer, err := unpack(ipk)
+	if err != nil {
+		return "", err
+	}
+	var inner map[string][]byte
+	for _, name := range []string{"control.tar.gz", "data.tar.gz"} {
+		data, found := outer[name]
+		if !found {
+			return "", fmt.Errorf("there is no %s in it", name)
+		}
+		files, err := unpack(data)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", name, err)
+		}
+		if inner == nil {
+			inner = files
+		}
+	}
+	text, found := inner["control"]
+	if !found {
+		return "", errors.New("there is no control in it")
+	}
+	return string(text), nil
+}
+
+// unpack reads the files of a tar.gz archive.
+func unpack(data []byte) (map[string][]byte, error) {
 	zr, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
+	files := map[string][]byte{}
 	for tr := tar.NewReader(zr); ; {
 		h, err := tr.Next()
 		if err == io.EOF {
-			return nil, fmt.Errorf("there is no %s in it", name)
+			_, err = io.Copy(io.Discard, zr) // the digest is at the end
+			return files, err
 		}
 		if err != nil {
 			return nil, err
 		}
-		if strings.TrimPrefix(h.Name, "./") == name {
-			return io.ReadAll(tr)
+		content, err := io.ReadAll(tr)
+		if err != nil {
+			return nil, err
 		}
+		files[strings.TrimPrefix(h.Name, "./")] = content
 	}
 }
 
@@ -144,7 +189,11 @@ func loadKey(name string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return parseKey(data)
+	k, err := parseKey(data)
+	if err != nil {
+		return k, fmt.Errorf("%s: %w", name, err)
+	}
+	return k, nil
 }
 
 func newKey() (k Key, err error) {
@@ -168,8 +217,9 @@ func parseKey(data []byte) (k Key, err error) {
 	return k, nil
 }
 
-// Fingerprint names the key's file in /etc/opkg/keys.
-func (k Key) Fingerprint() string { return fmt.Sprintf("%x", k.number) }
+// Fingerprint names the key's file in /etc/opkg/keys: a number for usign, which writes
+// it without leading zeros.
+func (k Key) Fingerprint() string { return fmt.Sprintf("%x", binary.BigEndian.Uint64(k.number[:])) }
 
 func armoured(comment string, parts ...[]byte) []byte {
 	return fmt.Appendf(nil, "untrusted comment: %s\n%s\n", comment, base64.StdEncoding.EncodeToString(bytes.Join(parts, nil)))
