@@ -428,18 +428,18 @@ func (f *firm) uninstall(before string) {
 	f.sh(f.a, "rm -rf /etc/htip /etc/config/htip /etc/config/htip-opkg") // the last one lies beside a changed file, by opkg
 	after := f.traces(f.a)
 	if after != before {
-		had := map[string]bool{}
+		count := map[string]int{}
 		for _, line := range strings.Split(before, "\n") {
-			had[line] = true
+			count[line]--
 		}
 		for _, line := range strings.Split(after, "\n") {
-			if !had[line] {
-				f.Errorf("left: %s", line)
+			count[line]++
+		}
+		for line, n := range count {
+			if n != 0 {
+				f.Errorf("%+d: %s", n, line)
 			}
-			delete(had, line)
 		}
-		for line := range had {
-			f.Errorf("gone: %s", line)
-		}
+		f.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 }

@@ -58,7 +58,7 @@ func TestOverlay(t *testing.T) {
 		`100644 etc/firewall "other"`,
 		`100755 usr/sbin/lab-agent "agent"`,
 		`100644 tmp/hosts/lan "10.0.0.5 nas\n172.16.0.9 cam\n"`,
-		`NAME=bob\nWAN=192.88.99.2/24\nGATEWAY=192.88.99.254\nLANS='10.0.0.1/24 172.16.0.1/16'\n`,
+		`NAME=bob\nWAN=192.88.99.2/24\nGATEWAY=192.88.99.254\nWAN2=''\nGATEWAY2=192.88.98.254\nLANS='10.0.0.1/24 172.16.0.1/16'\n`,
 		`ttyS0::respawn:-/bin/dash`,
 	} {
 		if !strings.Contains(all, want) {

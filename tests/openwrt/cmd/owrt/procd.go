@@ -118,7 +118,8 @@ func readInstance(t ubus.Table) *instance {
 }
 
 // set makes a service what it shall be. A running instance whose command has not
-// changed is only signalled, a changed one is restarted, a missing one ended.
+// changed is left alone, a changed one is restarted, or signalled if it has a
+// reload_signal, a missing one ended.
 func (p *procd) set(t ubus.Table) (ubus.Table, error) {
 	name, _ := t.GetString("name")
 	sv := p.services[name]
@@ -142,9 +143,9 @@ func (p *procd) set(t ubus.Table) (ubus.Table, error) {
 			p.start(name, next)
 		case was.same(next) && was.wanted:
 			was.respawn, was.reload, was.term = next.respawn, next.reload, next.term
-			if was.reload != 0 {
-				was.cmd.Process.Signal(was.reload)
-			}
+		case was.reload != 0 && was.wanted: // procd keeps the old process for ever, too
+			was.command, was.env = next.command, next.env
+			was.cmd.Process.Signal(was.reload)
 		default: // started again when it has ended
 			sv.instances[f.Name] = next
 			p.end(was)
