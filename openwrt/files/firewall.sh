@@ -39,12 +39,12 @@ zone_with() {
 add() {
 	local zone lan wan
 	[ -e /etc/config/firewall ] || return 0
+	rm -rf "$changes" # what one that was interrupted has left
 	fw_uci get firewall.htip >/dev/null && return 0 # somebody may have changed them: they stay
 	config_load firewall
 	zone_of lan && lan=$zone
 	zone_of wan && wan=$zone
-	rm -rf "$changes"
-	fw_uci batch <<END_OF_BATCH
+	fw_uci batch <<END_OF_BATCH && fw_uci commit firewall && return 0
 set firewall.htip=zone
 set firewall.htip.name='htip'
 add_list firewall.htip.device='htip-+'
@@ -105,7 +105,9 @@ set firewall.htip_include.type='script'
 set firewall.htip_include.path='/usr/share/htip/firewall.include'
 set firewall.htip_include.fw4_compatible='1'
 END_OF_BATCH
-	fw_uci commit firewall
+	rm -rf "$changes"
+	echo "htip: the firewall's zone could not be made; again by: $0 add" >&2
+	return 1
 }
 
 # put gives a rule another port; a rule that somebody has removed stays away.

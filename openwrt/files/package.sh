@@ -10,6 +10,16 @@ upgrade() {
 	return 1
 }
 
+# ended waits for the daemon: it tells the other homes, ends its programs and removes what
+# is its own, and needs its files for that.
+ended() {
+	local n=0
+	while pidof htipd >/dev/null && [ $n -lt 25 ]; do
+		n=$((n + 1))
+		sleep 1
+	done
+}
+
 action=$1
 shift
 case $action in
@@ -27,6 +37,7 @@ remove)
 		/etc/init.d/htip handover
 	else
 		/etc/init.d/htip stop
+		ended
 		/usr/share/htip/firewall.sh remove
 		rm -rf /var/run/htip /tmp/.uci.htip
 	fi

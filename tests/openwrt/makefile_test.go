@@ -95,6 +95,7 @@ var free = map[string]string{
 	"htip/Default":         `(?s).*`,
 	"htip-esp/description": `(?s)  \S.*\.`, "htip-pptp/description": `(?s)  \S.*\.`,
 	"GO_PKG_GCFLAGS":     `all=.+`,
+	"PKG_FILE_DEPENDS":   `\S+/\.\./src \S+/\.\./go\.mod \S+/\.\./go\.sum`,
 	"GO_PKG_TARGET_VARS": `.* CGO_ENABLED=0`, "GO_PKG_VARS": `.*`,
 	"GO_PKG_BUILD_DIR": `.*`, "GO_PKG_BUILD_BIN_DIR": `.*`,
 	"macro Build/Prepare": ``, "macro Package/htip/Default": ``,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,10 +19,12 @@ import (
 )
 
 // router is a directory that looks like an OpenWrt router, for scripts that run in
-// it by chroot: busybox for all commands, the stand-ins, a broker and a procd.
+// it by chroot: busybox for all commands, the stand-ins, a broker and a procd. Its
+// processes have numbers of their own: "killall htipd" must reach no other htipd.
 type router struct {
 	*testing.T
-	dir string
+	dir  string
+	init string // this machine's number of its first process
 }
 
 func newRouter(t *testing.T) *router {
@@ -30,7 +33,7 @@ func newRouter(t *testing.T) *router {
 		t.Skip("needs root: chroot")
 	}
 	dir := t.TempDir()
-	r := &router{t, dir}
+	r := &router{T: t, dir: dir}
 	r.copy("/bin/busybox", "/bin/busybox", 0o755)
 	owrt := filepath.Join(dir, openwrt.OwrtPath)
 	build := exec.Command("go", "build", "-o", owrt, "./cmd/owrt")
@@ -68,10 +71,7 @@ func newRouter(t *testing.T) *router {
 	if err := syscall.Mknod(filepath.Join(dir, "dev/null"), syscall.S_IFCHR|0o666, 1<<8|3); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("proc", filepath.Join(dir, "proc"), "proc", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Unmount(filepath.Join(dir, "proc"), syscall.MNT_DETACH) })
+	r.begin()
 	r.sh("busybox --install -s /usr/bin; ln -s busybox /bin/sh")
 	// A firewall that only says that it was called; fw4 is tested on routers.
 	r.write("/etc/init.d/firewall", "#!/bin/sh\necho \"firewall $*\" >>/tmp/calls\n", 0o755)
@@ -83,6 +83,30 @@ func newRouter(t *testing.T) *router {
 	r.background("procd")
 	r.until("ubus call service list '{}'")
 	return r
+}
+
+// begin starts the first process, which does nothing. All others end with it.
+func (r *router) begin() {
+	r.Helper()
+	cmd := exec.Command("/bin/busybox", "sh", "-c", "/bin/busybox mount -t proc proc /proc && : >/tmp/began; exec /bin/busybox sleep 1000000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: r.dir, Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.Dir = "/"
+	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	r.init = strconv.Itoa(cmd.Process.Pid)
+	r.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(r.dir, "tmp/began")); err == nil {
+			return
+		}
+		if time.Since(begin) > 10*time.Second {
+			r.Fatal("no first process")
+		}
+	}
 }
 
 func (r *router) write(name, text string, mode fs.FileMode) {
@@ -116,9 +140,8 @@ func (r *router) link(target, name string) {
 }
 
 func (r *router) command(ctx context.Context, shell string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/bin/busybox", "sh", "-c", shell)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: r.dir, Pdeathsig: syscall.SIGKILL}
-	cmd.Dir = "/"
+	cmd := exec.CommandContext(ctx, "nsenter", "-t", r.init, "-p", "-m", "-r", "-w", "/bin/busybox", "sh", "-c", shell)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	return cmd
 }
@@ -140,17 +163,14 @@ func (r *router) sh(shell string) string {
 }
 
 func (r *router) background(shell string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := r.command(ctx, "exec "+shell)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd := r.command(context.Background(), "exec "+shell)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		r.Fatal(err)
 	}
 	r.Cleanup(func() {
-		cancel()
+		r.try("kill $(pidof " + strings.Fields(shell)[0] + ")")
 		cmd.Wait()
 		if r.Failed() {
 			r.Logf("%s: %s", shell, out.String())
@@ -201,6 +221,12 @@ func TestFirewallSections(t *testing.T) {
 		// masq would win over our NAT in silence
 		if strings.Contains(made, "firewall.htip.masq") {
 			t.Error("the zone has masq")
+		}
+	})
+	t.Run("after an interruption", func(t *testing.T) {
+		now := r.sh("cp /etc/config/firewall /tmp/made; /usr/share/htip/firewall.sh remove; uci -t /tmp/.uci.htip set firewall.htip=zone; /usr/share/htip/firewall.sh add; uci show firewall")
+		if now != made {
+			t.Errorf("%s\nwas\n%s", now, made)
 		}
 	})
 	t.Run("again", func(t *testing.T) {
@@ -357,6 +383,16 @@ func TestInitScript(t *testing.T) {
 			t.Error(got)
 		}
 	})
+	t.Run("a dnsmasq that is away for a moment", func(t *testing.T) {
+		pid := r.sh("pidof htipd")
+		r.sh(`ubus call service delete '{"name":"dnsmasq"}'; /etc/init.d/htip reload`)
+		r.until("grep -q reload /tmp/calls")
+		if now := r.sh("pidof htipd"); now != pid {
+			t.Errorf("the daemon was restarted: %s", r.calls())
+		}
+		dnsmasq(map[string]string{"/var/etc/dnsmasq.conf.b": "conf-dir=/tmp/new.d\n"})
+		r.calls()
+	})
 	t.Run("an interface that comes up", func(t *testing.T) {
 		r.sh(`ubus call service event '{"type":"interface.update","data":{"interface":"wan"}}'`)
 		r.until("grep -q reload /tmp/calls")
@@ -432,8 +468,10 @@ func TestPackageScripts(t *testing.T) {
 		}
 	})
 	t.Run("removal", func(t *testing.T) {
-		r.sh("mkdir -p /var/run/htip; /usr/share/htip/package.sh remove remove")
-		r.until("! pidof htipd")
+		r.sh("touch /tmp/slow; mkdir -p /var/run/htip; /usr/share/htip/package.sh remove remove")
+		if out, err := r.try("pidof htipd"); err == nil {
+			t.Errorf("it went on before the daemon %s had ended", out)
+		}
 		if got := r.sh("uci show firewall | grep htip || true; ls -d /var/run/htip 2>/dev/null || true"); got != "" {
 			t.Errorf("left: %s", got)
 		}

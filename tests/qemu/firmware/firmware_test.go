@@ -261,10 +261,8 @@ func (f *firm) firewall() {
 		f.Errorf("reload and restart of the firewall lost %d pings", lost)
 	}
 	f.sh(f.a, "/etc/init.d/firewall stop; /etc/init.d/firewall start")
-	if ours := f.sh(f.a, "sleep 3; iptables-save | grep -c HTIP-"); ours == "0" {
-		f.Error("3 s after a flush our rules are not back")
-	}
-	f.Logf("a flush and a start: reached again after %.1f s", f.reachable(10*time.Second).Seconds())
+	back := f.until(f.a, 5*time.Second, "iptables-save | grep -q HTIP-")
+	f.Logf("a flush and a start: our rules are back after %.1f s, reached again after %.1f s more", back.Seconds(), f.reachable(10*time.Second).Seconds())
 }
 
 func (f *firm) dnsmasq() {
@@ -361,14 +359,16 @@ func (f *firm) secondWAN() {
 
 // powerCut: both routers lose power; without a click everything is back.
 func (f *firm) powerCut() {
-	f.sh(f.a, "sync")
 	f.a.Router.Kill()
+	f.b.Router.Kill()
 	begin := time.Now()
-	if err := f.a.Router.Start(f.ctx); err != nil {
+	if err := f.lab.Start(f.ctx); err != nil {
 		f.Fatal(err)
 	}
-	if err := f.a.WaitBooted(f.ctx); err != nil {
-		f.Fatal(err)
+	for _, h := range []*homes.Home{f.a, f.b} {
+		if err := h.WaitBooted(f.ctx); err != nil {
+			f.Fatal(err)
+		}
 	}
 	f.reachable(90 * time.Second)
 	f.Logf("reached again %.1f s after the power came back, %.1f s of them the router's start", time.Since(begin).Seconds(), f.a.Router.BootTime().Seconds())

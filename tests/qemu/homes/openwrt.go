@@ -31,39 +31,32 @@ func Architecture(a lab.Arch) string {
 // Package builds the .ipk for routers of this kind, in a version that is the
 // Makefile's unless release is given.
 func Package(ctx context.Context, a lab.Arch, release string) ([]byte, error) {
-	root, err := repoRoot()
+	root, err := lab.RepoRoot()
 	if err != nil {
 		return nil, err
 	}
 	arch := Architecture(a)
+	dir, err := os.MkdirTemp("", "htip-ipk-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "scripts/ipk"), arch)
-	cmd.Env = os.Environ()
+	cmd.Env = append(os.Environ(), "IPK_OUT="+dir)
 	if release != "" {
 		cmd.Env = append(cmd.Env, "IPK_RELEASE="+release)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("scripts/ipk %s: %w: %s", arch, err, out)
 	}
-	found, err := filepath.Glob(filepath.Join(root, "build/ipk", arch, "htip_*.ipk"))
-	if err != nil || len(found) != 1 {
-		return nil, fmt.Errorf("want one package, found %q (%w)", found, err)
+	found, err := filepath.Glob(filepath.Join(dir, arch, "htip_*.ipk"))
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("want one package, found %q", found)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return os.ReadFile(found[0])
-}
-
-// repoRoot is the directory of go.mod above the working directory.
-func repoRoot() (string, error) {
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if dir == "/" {
-			return "", errors.New("no go.mod above the working directory")
-		}
-		dir = filepath.Dir(dir)
-	}
-	return "", err
 }
 
 // BootOpenWrt boots a router for each spec that looks like OpenWrt, with the disk of

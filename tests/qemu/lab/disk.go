@@ -49,8 +49,11 @@ exec /bin/busybox switch_root /disk /init
 
 // baseDisk makes the disk with the base image's files, unless there is one of this image.
 func baseDisk(ctx context.Context, arch Arch, img image) (string, error) {
-	building.Lock()
-	defer building.Unlock()
+	unlock, err := lockBuilds()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	initrd, err := os.ReadFile(img.Initrd)
 	if err != nil {
 		return "", err
@@ -89,7 +92,7 @@ func baseDisk(ctx context.Context, arch Arch, img image) (string, error) {
 
 // cacheRoot is where scripts/setup has unpacked an architecture's packages.
 func cacheRoot(arch Arch) (string, error) {
-	root, err := repoRoot()
+	root, err := RepoRoot()
 	return filepath.Join(root, "build", "cache", arch.Debian, "root"), err
 }
 
@@ -163,8 +166,11 @@ func (r *Router) diskInitrd() ([]byte, error) {
 // moduleOrder lists the files of diskModules, each behind those that it needs.
 func moduleOrder(root string) ([]string, error) {
 	dirs, err := filepath.Glob(filepath.Join(root, "lib/modules/*"))
-	if err != nil || len(dirs) != 1 {
-		return nil, fmt.Errorf("want one kernel in %s/lib/modules, found %q (%w)", root, dirs, err)
+	if err == nil && len(dirs) != 1 {
+		err = fmt.Errorf("want one kernel in %s/lib/modules, found %q", root, dirs)
+	}
+	if err != nil {
+		return nil, err
 	}
 	deps, err := readModuleDeps(filepath.Join(dirs[0], "modules.dep"))
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // GoBuild cross-builds a main package, such as "htip/src/cmd/htipd", without cgo and stripped, into
 // build/lab/bin/<architecture>/ and returns the program's path.
 func GoBuild(ctx context.Context, pkg string, arch Arch) (string, error) {
-	root, err := repoRoot()
+	root, err := RepoRoot()
 	if err != nil {
 		return "", err
 	}
@@ -24,7 +24,7 @@ func GoBuild(ctx context.Context, pkg string, arch Arch) (string, error) {
 
 // ReleaseBuild builds the daemon as it is shipped: by the Makefile, which alone knows how.
 func ReleaseBuild(ctx context.Context, arch Arch) (string, error) {
-	root, err := repoRoot()
+	root, err := RepoRoot()
 	if err != nil {
 		return "", err
 	}
@@ -37,8 +37,11 @@ func programPath(root, name string, arch Arch) string {
 }
 
 func build(ctx context.Context, root string, arch Arch, command ...string) error {
-	building.Lock()
-	defer building.Unlock()
+	unlock, err := lockBuilds()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), arch.GoEnv...)
@@ -48,8 +51,8 @@ func build(ctx context.Context, root string, arch Arch, command ...string) error
 	return nil
 }
 
-// repoRoot is the directory of go.mod above the working directory.
-func repoRoot() (string, error) {
+// RepoRoot is the directory of go.mod above the working directory.
+func RepoRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err

@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // imageFiles are the patterns, relative to the unpacked packages, of what the base image
@@ -99,10 +101,40 @@ func BuildImage(ctx context.Context, debian string) error {
 // building is held by who builds an image, a disk or a program: they all go to one place.
 var building sync.Mutex
 
-func buildImage(ctx context.Context, arch Arch) (image, error) {
+// lockBuilds keeps other goroutines and other processes from building until it is called.
+func lockBuilds() (unlock func(), err error) {
+	root, err := RepoRoot()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(root, "build", "lab")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
 	building.Lock()
-	defer building.Unlock()
-	root, err := repoRoot()
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		building.Unlock()
+		return nil, fmt.Errorf("lock of builds: %w", err)
+	}
+	return func() {
+		f.Close()
+		building.Unlock()
+	}, nil
+}
+
+func buildImage(ctx context.Context, arch Arch) (image, error) {
+	unlock, err := lockBuilds()
+	if err != nil {
+		return image{}, err
+	}
+	defer unlock()
+	root, err := RepoRoot()
 	if err != nil {
 		return image{}, err
 	}

@@ -115,6 +115,9 @@ func (l *Lab) takeSlot(ctx context.Context, alone bool) error {
 			}
 			if f == nil {
 				holders = append(holders, holder)
+				if alone {
+					break // in order, or two who want to be alone would wait for each other
+				}
 				continue
 			}
 			free[slot] = f

@@ -12,7 +12,7 @@ import (
 
 // htipd is a daemon in the place of ours that writes down, in /tmp/calls, its
 // arguments, its limit of memory and the signals that it gets. A file /tmp/slow
-// holds it up for a second before it listens to signals.
+// holds it up for a second before it listens to signals, and for two at its end.
 func htipd(_ context.Context, args []string) error {
 	say := func(text string) {
 		f, err := os.OpenFile("/tmp/calls", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -36,6 +36,9 @@ func htipd(_ context.Context, args []string) error {
 			say("USR1")
 			return nil
 		case syscall.SIGTERM:
+			if _, err := os.Stat("/tmp/slow"); err == nil {
+				time.Sleep(2 * time.Second)
+			}
 			say("TERM")
 			return nil
 		}
