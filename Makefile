@@ -1,6 +1,6 @@
 # make demo        two homes with the same network, connected before your eyes
 # make test        everything: lint, unit tests, fuzz seeds, real routers in QEMU
-# make size        what the program costs on a router; fails above the budgets
+# make size        what the program costs on a router, by packages and modules; fails above the budgets
 # make check       the quick part of make test
 # make test-mips   unit tests of messages on big-endian and 32-bit processors
 # make bench       times and throughput on emulated routers
@@ -13,6 +13,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 GOARCH  ?= $(shell go env GOARCH)
 VARIANT ?=
 OUT     ?= build/htip
+STRIP   ?= -s -w
 
 # Without inlining the packed program is a fifth smaller, and nothing in it is
 # hot: packets stay in the kernel. The other flags leave out two passes that only
@@ -70,7 +71,7 @@ bench: setup
 	go test -tags qemu -count 1 -v -timeout 30m -run '$(FIGURES)' ./tests/qemu
 
 program:
-	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags="$(GCFLAGS)" -ldflags "-s -w -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip
+	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags="$(GCFLAGS)" -ldflags "$(STRIP) -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip
 
 ipk:
 	scripts/ipk
