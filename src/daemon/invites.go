@@ -170,7 +170,7 @@ func (d *Daemon) busCancelInvite(r *ubus.Request) (ubus.Table, error) {
 	if !ok {
 		return nil, ubus.ErrInvalidArgument
 	}
-	if !d.invites.Cancel(int(n)) {
+	if !d.invites.Cancel(n) {
 		return sorry(fmt.Errorf("there is no invite %d that can be cancelled: htip invites lists them", n)), nil
 	}
 	if err := d.saveStrangers(); err != nil {

@@ -221,7 +221,7 @@ func TestESPNothingIsLost(t *testing.T) {
 				g.age = now - made[g.n]
 			}
 			if r.IntN(awayOnce) == 0 { // the sender's daemon is killed: it forgets when it changed last
-				sendAway = now + time.Duration(r.IntN(int(2*every)))
+				sendAway = now + time.Duration(r.Int64N(int64(2*every)))
 			}
 			if now >= sendLook && now >= sendAway {
 				if sendAway != 0 {
@@ -242,7 +242,7 @@ func TestESPNothingIsLost(t *testing.T) {
 				out = slices.DeleteFunc(out, func(g *espGeneration) bool { return slices.Contains(remove, g.n) })
 			}
 			if r.IntN(awayOnce) == 0 && recvAway == 0 {
-				recvAway = now + time.Duration(r.IntN(int(3*every)))
+				recvAway = now + time.Duration(r.Int64N(int64(3*every)))
 			}
 			if now >= recvLook && now >= recvAway {
 				recvAway = 0

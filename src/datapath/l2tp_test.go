@@ -7,10 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -78,19 +80,40 @@ func fakeXl2tpd(mode string, args []string) int {
 	return 1
 }
 
+// ourselves is this program, to be started as another one. What QEMU's user mode
+// runs the kernel can't start.
+func ourselves(t *testing.T) string {
+	t.Helper()
+	exe, err := startable()
+	if errors.Is(err, syscall.ENOEXEC) {
+		t.Skip("the fake program is this one, for a processor that is not there: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+var startable = sync.OnceValues(func() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(exe, "-test.list", "^$")
+	cmd.Env = []string{inNamespace + "=1"}
+	return exe, cmd.Run()
+})
+
 // newL2TP is a driver whose xl2tpd is fakeXl2tpd, in a short directory: file
 // names have a limit.
 func newL2TP(t *testing.T, mode string) *l2tp {
 	t.Helper()
+	exe := ourselves(t)
 	dir, err := os.MkdirTemp("/tmp", "dp")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("HTIP_FAKE_XL2TPD", mode)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := &l2tp{
 		runDir: filepath.Join(dir, "run"), xl2tpd: exe, pppd: exe, plugins: exe, varRun: dir,
 		proc:   processes{proc: "/proc", kill: syscall.Kill},

@@ -68,12 +68,8 @@ func inPPTP(t Tunnel) Tunnel {
 // newTestPPTP is a driver whose programs are fakePPTP.
 func newTestPPTP(t *testing.T, mode string) *pptp {
 	t.Helper()
-	dir := t.TempDir()
-	exe, err := os.Executable()
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "mode"), []byte(mode), 0o600)
-	}
-	if err != nil {
+	exe, dir := ourselves(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mode"), []byte(mode), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := newPPTP(Options{RunDir: filepath.Join(dir, "run"), Pppd: exe, Pptp: exe, Pptpd: exe, PPTP: exe, VarRun: dir, Proc: "/proc"}, func(string) bool { return true })

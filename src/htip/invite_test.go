@@ -287,7 +287,7 @@ func TestInvitesTable(t *testing.T) {
 			},
 			"cancel": func(t *rapid.T) {
 				k := rapid.IntRange(0, 40).Draw(t, "number")
-				if l.Cancel(k) {
+				if l.Cancel(int64(k)) {
 					for i := range l {
 						if l[i].Number == k && (l[i].State != InviteCancelled || in[l[i].ID] != "") {
 							t.Fatalf("%+v", l[i])
@@ -317,6 +317,9 @@ func TestInvitesTable(t *testing.T) {
 		if _, err := l.Add(noon, issued(Secret{byte(n)})); (err == nil) != (n < MaxInvites) {
 			t.Errorf("invite %d: %v", n+1, err)
 		}
+	}
+	if l.Cancel(1<<32 + int64(l[0].Number)) {
+		t.Error("a router's int has 32 bits: another number cancels the first invite")
 	}
 	if _, err := l.Add(time.Unix(86400, 0), Issued{Expires: 86500}); !errors.Is(err, ErrClock) {
 		t.Error(err)

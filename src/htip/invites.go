@@ -103,9 +103,9 @@ func (l *Invites) Add(now time.Time, i Issued) (int, error) {
 
 // Cancel makes an invite unusable. False: there is none with this number, or a
 // home has used it.
-func (l Invites) Cancel(number int) bool {
+func (l Invites) Cancel(number int64) bool {
 	for k := range l {
-		if i := &l[k]; i.Number == number && (i.State == InviteOpen || i.State == InviteCancelled) {
+		if i := &l[k]; int64(i.Number) == number && (i.State == InviteOpen || i.State == InviteCancelled) {
 			i.State = InviteCancelled
 			return true
 		}

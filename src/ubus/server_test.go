@@ -196,6 +196,9 @@ func TestNoLeaks(t *testing.T) {
 			return err
 		}})
 	receive(t, "ready", s.Ready())
+	// A call that comes to an object just before its connection goes is never
+	// answered, as by ubusd: the next one is.
+	const soon = patience / 10
 	work := func() {
 		c, err := ubus.Options{Log: quiet()}.Dial(within(t, patience), path)
 		if err != nil {
@@ -203,7 +206,7 @@ func TestNoLeaks(t *testing.T) {
 		}
 		defer c.Close()
 		eventually(t, "an answer", func() bool {
-			_, err := c.Call(within(t, patience), "rig.test", "echo", nil)
+			_, err := c.Call(within(t, soon), "rig.test", "echo", nil)
 			return err == nil
 		})
 		go c.Call(within(t, patience), "rig.test", "slow", ubus.Table{ubus.F("ms", 60_000)})
@@ -223,7 +226,7 @@ func TestNoLeaks(t *testing.T) {
 				return false
 			}
 			defer c.Close()
-			_, err = c.Call(within(t, patience), "rig.test", "echo", nil)
+			_, err = c.Call(within(t, soon), "rig.test", "echo", nil)
 			return err == nil
 		})
 		eventually(t, "connected again", func() bool { _, err := s.Conn(); return err == nil && b.Clients() == 1 })

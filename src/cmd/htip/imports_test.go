@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -8,10 +9,12 @@ import (
 	"testing"
 )
 
-// TestNothingHeavy: the program lies on a router's flash. Each of these would
-// cost more than it brings; docs/performance.md has the figures.
-func TestNothingHeavy(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", ".").Output()
+// linked are the packages of the program, as it is built for routers.
+func linked(t *testing.T) []string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", ".")
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=mipsle", "CGO_ENABLED=0")
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,10 +22,47 @@ func TestNothingHeavy(t *testing.T) {
 	if !slices.Contains(deps, "htip/src/daemon") {
 		t.Fatalf("not a list of packages: %.200s", out)
 	}
-	for _, heavy := range []string{"net/http", "encoding/json", "log/slog", "regexp", "html/template", "text/template", "encoding/xml", "encoding/gob", "github.com/digineo/go-uci", "github.com/miekg/dns", "github.com/vishvananda/netlink", "pgregory.net/rapid"} {
-		if slices.Contains(deps, heavy) {
-			t.Errorf("the program imports %s", heavy)
+	return deps
+}
+
+// TestNothingHeavy: the program lies on a router's flash. Each of these, and what
+// is below them, would cost more than it brings; docs/performance.md has the
+// figures.
+func TestNothingHeavy(t *testing.T) {
+	heavy := []string{
+		"net/http", "net/rpc", "net/mail", "net/smtp", "expvar", "testing", "plugin",
+		"encoding/json", "encoding/xml", "encoding/gob", "encoding/csv", "log/slog",
+		"regexp", "text/template", "html/template", "text/tabwriter", "go",
+		"compress", "archive", "database", "image", "debug", "runtime/pprof", "runtime/trace",
+	}
+	for _, d := range linked(t) {
+		for _, h := range heavy {
+			if d == h || strings.HasPrefix(d, h+"/") {
+				t.Errorf("the program imports %s", d)
+			}
 		}
+	}
+}
+
+// TestOtherModules: what is linked of other modules is this and no more. So no
+// client of netlink as a whole (vishvananda/netlink, wgctrl), no second DNS
+// library, no go-uci, no iptables by regexp; and nothing of x/net but the messages
+// of DNS, which the standard library has as well.
+func TestOtherModules(t *testing.T) {
+	allowed := []string{"github.com/vishvananda/netlink/nl", "github.com/vishvananda/netns", "golang.org/x/net/dns/dnsmessage", "golang.org/x/sys/unix"}
+	var got []string
+	for _, d := range linked(t) {
+		first, _, _ := strings.Cut(d, "/")
+		if strings.Contains(first, ".") {
+			got = append(got, d)
+		}
+		if strings.HasPrefix(d, "vendor/golang.org/x/net/") && d != "vendor/golang.org/x/net/dns/dnsmessage" {
+			t.Errorf("the program imports %s", d)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, allowed) {
+		t.Errorf("linked\n%q, allowed\n%q", got, allowed)
 	}
 }
 
