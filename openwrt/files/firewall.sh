@@ -10,8 +10,8 @@
 
 . /lib/functions.sh
 
-# Changes are kept apart from those that somebody is making and has not committed.
-changes=/tmp/.uci.htip
+# Where uci keeps our changes until they are committed: a place that is root's alone.
+changes=/var/run/htip.uci
 
 fw_uci() { uci -q -t "$changes" "$@"; }
 
@@ -122,6 +122,11 @@ put() {
 ports() {
 	local changed=
 	rm -rf "$changes"
+	# uci would commit these along with ours, whatever directory ours are in
+	if [ -s /tmp/.uci/firewall ]; then
+		logger -t htip "somebody is changing the firewall's configuration: its ports are not looked at before that is committed"
+		return 0
+	fi
 	put htip_control "$1"
 	put htip_vpn "$(($2 - 1))-$(($2 + 63))" # 64 for tunnels, one below for users
 	[ -n "$changed" ] || return 0

@@ -1,7 +1,8 @@
 #!/bin/sh
 # What a package manager's scripts do on the router itself. opkg runs "remove" before the
-# old version is stopped, and "installed" before the new one is started; apk runs only
-# "installed" for an upgrade, and "remove" after the daemon has been stopped.
+# old version is stopped, and "installed", in packages made by the SDK, before the new one is
+# started; apk runs only "installed" for an upgrade, and "remove" after the daemon has been
+# stopped.
 # shellcheck disable=SC3043
 
 upgrade() {
@@ -14,7 +15,7 @@ upgrade() {
 # is its own, and needs its files for that.
 ended() {
 	local n=0
-	while pidof htipd >/dev/null && [ $n -lt 25 ]; do
+	while pidof htipd >/dev/null && [ $n -lt 45 ]; do
 		n=$((n + 1))
 		sleep 1
 	done
@@ -39,7 +40,7 @@ remove)
 		/etc/init.d/htip stop
 		ended
 		/usr/share/htip/firewall.sh remove
-		rm -rf /var/run/htip /tmp/.uci.htip
+		rm -rf /var/run/htip /var/run/htip.uci
 	fi
 	;;
 *)

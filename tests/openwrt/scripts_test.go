@@ -224,7 +224,7 @@ func TestFirewallSections(t *testing.T) {
 		}
 	})
 	t.Run("after an interruption", func(t *testing.T) {
-		now := r.sh("cp /etc/config/firewall /tmp/made; /usr/share/htip/firewall.sh remove; uci -t /tmp/.uci.htip set firewall.htip=zone; /usr/share/htip/firewall.sh add; uci show firewall")
+		now := r.sh("cp /etc/config/firewall /tmp/made; /usr/share/htip/firewall.sh remove; uci -t /var/run/htip.uci set firewall.htip=zone; /usr/share/htip/firewall.sh add; uci show firewall")
 		if now != made {
 			t.Errorf("%s\nwas\n%s", now, made)
 		}
@@ -241,11 +241,14 @@ func TestFirewallSections(t *testing.T) {
 		}
 	})
 	t.Run("changes that somebody has not committed stay so", func(t *testing.T) {
-		r.sh("uci set firewall.@rule[0].name=Mine; /usr/share/htip/firewall.sh ports 5000 20000; /usr/share/htip/firewall.sh ports 4847 17010")
-		if out := r.sh("grep -c Mine /etc/config/firewall || true"); out != "0" {
-			t.Error("they were committed")
+		was := r.sh("cat /etc/config/firewall; uci set firewall.@rule[0].name=Mine")
+		if now := r.sh("/usr/share/htip/firewall.sh ports 5000 20000; cat /etc/config/firewall"); now != was {
+			t.Errorf("%s\nwas\n%s", now, was)
 		}
-		r.sh("rm -rf /tmp/.uci")
+		r.sh("rm -rf /tmp/.uci; /usr/share/htip/firewall.sh ports 5000 20000")
+		if out := r.sh("uci get firewall.htip_control.dest_port; /usr/share/htip/firewall.sh ports 4847 17010"); out != "5000" {
+			t.Errorf("nor afterwards: %s", out)
+		}
 	})
 	t.Run("ports", func(t *testing.T) {
 		r.calls()
