@@ -294,7 +294,7 @@ func TestInitScript(t *testing.T) {
 	r := newRouter(t)
 	r.daemon()
 	t.Run("bad options", func(t *testing.T) {
-		for _, bad := range []string{"port=0x1", "port=70000", "l2tp_port=80", "l2tp_port=65535", "enabled=perhaps"} {
+		for _, bad := range []string{"port=0x1", "port=0", "port=70000", "l2tp_port=80", "l2tp_port=65535", "enabled=perhaps"} {
 			r.enable()
 			out, _ := r.try("uci set htip.main." + bad + "; uci commit htip; /etc/init.d/htip start")
 			if !strings.Contains(out, "want") {
@@ -399,6 +399,23 @@ func TestInitScript(t *testing.T) {
 	t.Run("an interface that comes up", func(t *testing.T) {
 		r.sh(`ubus call service event '{"type":"interface.update","data":{"interface":"wan"}}'`)
 		r.until("grep -q reload /tmp/calls")
+		r.calls()
+	})
+	t.Run("a mistake in the file while it runs", func(t *testing.T) {
+		pid := r.sh("pidof htipd")
+		was := r.sh("cat /etc/config/htip; echo")
+		for _, bad := range []string{"uci set htip.main.port=none; uci commit htip", "printf \"config htip 'main\\n\" >/etc/config/htip", "rm /etc/config/htip"} {
+			r.sh(bad)
+			if out, err := r.try("/etc/init.d/htip reload"); err == nil || !strings.Contains(out, "want") {
+				t.Errorf("%s: %v, %q", bad, err, out)
+			}
+			if now, _ := r.try("pidof htipd"); now != pid {
+				t.Errorf("%s: the daemon was %s and is %s", bad, pid, now)
+			}
+			r.write("/etc/config/htip", was+"\n", 0o600)
+		}
+		r.sh("/etc/init.d/htip start")
+		r.until("pidof htipd")
 		r.calls()
 	})
 	t.Run("a crash", func(t *testing.T) {

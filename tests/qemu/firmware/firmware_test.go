@@ -190,7 +190,7 @@ func (f *firm) pinging(during func()) (lost int) {
 // traces is what a router looks like, but for what changes by itself.
 func (f *firm) traces(h *homes.Home) string {
 	return f.sh(h, `find / -xdev \( -type f -o -type l \) ! -path '/proc/*' ! -path '/sys/*' ! -path '/dev/*' ! -path '/root/*' ! -path '/tmp/*' ! -path '/lib/modules/*' | sort
-echo; uci show | grep -v '^htip\.'; echo; nft list table inet fw4; iptables-save | grep -v "^[#:]\|^\*\|^COMMIT"; ip rule; ip route show table all | grep -v fe80; ip -br link | awk '{print $1, $2}'; ls /tmp/dnsmasq*.d`)
+echo; uci show | grep -v '^htip\.'; echo; nft list table inet fw4; iptables-save | grep -v "^[#:]\|^\*\|^COMMIT"; /bin/ip rule; /bin/ip route show table all | grep -v fe80; /bin/ip -br link | awk '{print $1, $2}'; ls /tmp/dnsmasq*.d`)
 }
 
 func (f *firm) install() {
@@ -427,19 +427,16 @@ func (f *firm) uninstall(before string) {
 	f.Logf("kept: %s", strings.Join(strings.Fields(kept), " "))
 	f.sh(f.a, "rm -rf /etc/htip /etc/config/htip /etc/config/htip-opkg") // the last one lies beside a changed file, by opkg
 	after := f.traces(f.a)
-	if after != before {
-		count := map[string]int{}
-		for _, line := range strings.Split(before, "\n") {
-			count[line]--
+	count := map[string]int{} // without their order: routes of IPv6 have none
+	for _, line := range strings.Split(before, "\n") {
+		count[line]--
+	}
+	for _, line := range strings.Split(after, "\n") {
+		count[line]++
+	}
+	for line, n := range count {
+		if n != 0 {
+			f.Errorf("%+d: %s", n, line)
 		}
-		for _, line := range strings.Split(after, "\n") {
-			count[line]++
-		}
-		for line, n := range count {
-			if n != 0 {
-				f.Errorf("%+d: %s", n, line)
-			}
-		}
-		f.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 }

@@ -203,11 +203,13 @@ func validateData(_ context.Context, args []string) error {
 	if len(args) < 3 {
 		return fmt.Errorf("%q is not understood here", args)
 	}
+	p, err := (uci.Dirs{Config: "/etc/config", Changes: "/tmp/.uci"}).Load(args[0])
+	if err != nil {
+		return exitCode(255)
+	}
 	s := &uci.Section{}
-	if p, err := (uci.Dirs{Config: "/etc/config", Changes: "/tmp/.uci"}).Load(args[0]); err == nil {
-		if found := p.Find(args[2]); found != nil && found.Type == args[1] {
-			s = found
-		}
+	if found := p.Find(args[2]); found != nil && found.Type == args[1] {
+		s = found
 	}
 	bad := 0
 	for _, spec := range args[3:] {
