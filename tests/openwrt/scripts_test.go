@@ -350,10 +350,11 @@ func TestInitScript(t *testing.T) {
 		}
 		stop()
 	})
-	t.Run("two instances, one at another port", func(t *testing.T) {
+	t.Run("three instances, one at another port, one for guests", func(t *testing.T) {
 		dnsmasq(map[string]string{
-			"/var/etc/dnsmasq.conf.a": "port=5353\nconf-dir=/tmp/dnsmasq.a.d\n",
-			"/var/etc/dnsmasq.conf.b": "port=53\ndhcp-leasefile=/mnt/leases\nconf-dir=/tmp/dnsmasq.b.d,*.conf\nconf-dir=/other\n",
+			"/var/etc/dnsmasq.conf.a":      "port=5353\nconf-dir=/tmp/dnsmasq.a.d\n",
+			"/var/etc/dnsmasq.conf.aguest": "interface=br-guest\nconf-dir=/tmp/dnsmasq.guest.d\n",
+			"/var/etc/dnsmasq.conf.b":      "port=53\ninterface=br-lan\ndhcp-leasefile=/mnt/leases\nconf-dir=/tmp/dnsmasq.b.d,*.conf\nconf-dir=/other\n",
 		})
 		if got := start(t); got != "start -dnsmasq-dir /tmp/dnsmasq.b.d -leases /mnt/leases limit=10MiB" {
 			t.Error(got)
