@@ -145,6 +145,9 @@ func (d *Daemon) makeParts() (err error) {
 	if d.opt.Links == nil {
 		d.opt.Links = kernelLinks
 	}
+	if d.opt.Netifd == nil {
+		d.opt.Netifd = func(ctx context.Context) ([]iface, error) { return askNetifd(ctx, d.ubusOptions(), d.opt.Socket) }
+	}
 	if d.opt.Way == nil {
 		d.opt.Way = rtnl.Way
 	}
@@ -309,7 +312,7 @@ func (d *Daemon) begin() error {
 		d.log.Warn("not everything is possible on this router", "why", text)
 	}
 	d.loadUsers()
-	ifs, err := askNetifd(ctx, d.ubusOptions(), d.opt.Socket) // tunnels that stand fit what is shared, and it only
+	ifs, err := d.opt.Netifd(ctx) // tunnels that stand fit what is shared, and it only
 	d.netifdSaid(ifs, err)
 	ls, err := d.links()
 	if err != nil {

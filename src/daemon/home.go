@@ -161,7 +161,7 @@ func (d *Daemon) followHome(ctx context.Context, changed <-chan struct{}, failed
 				wait.Reset(homeSettles)
 			}
 		case <-wait.C:
-			ifs, err := askNetifd(ctx, d.ubusOptions(), d.opt.Socket)
+			ifs, err := d.opt.Netifd(ctx)
 			d.post(func() {
 				d.netifdSaid(ifs, err)
 				d.homeChanged()
