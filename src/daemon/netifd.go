@@ -46,7 +46,9 @@ func askNetifd(ctx context.Context, opt ubus.Options, socket string) ([]iface, e
 
 // netifdSaid takes an answer over. Without one, or with one that makes no sense,
 // what was said before holds: a netifd that restarts has no objects for a while.
-func (d *Daemon) netifdSaid(ifs []iface, err error) {
+// It tells whether netifd must be asked again: where there is none it need not,
+// unless what is shared has a name that only netifd knows.
+func (d *Daemon) netifdSaid(ifs []iface, err error) (again bool) {
 	text := ""
 	switch {
 	case err == nil:
@@ -59,6 +61,7 @@ func (d *Daemon) netifdSaid(ifs []iface, err error) {
 		d.log.Warn("nothing sensible from netifd; what it said of interfaces before holds", "err", text)
 	}
 	d.noIfaces = text
+	return text != "" || err != nil && len(notShared(&d.cfg.Main, nil)) > 0
 }
 
 // parseDump reads netifd's answer, see netifd_dump_status in its ubus.c. What an

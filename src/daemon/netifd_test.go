@@ -361,8 +361,9 @@ func following(t *testing.T, d *Daemon, options string, netifd func(context.Cont
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.ctx = ctx
-	c, failed, ended := make(chan struct{}, 1), make(chan error, 1), make(chan error, 1)
-	go func() { ended <- d.followHome(ctx, c, failed) }()
+	d.changed = make(chan struct{}, 1)
+	failed, ended := make(chan error, 1), make(chan error, 1)
+	go func() { ended <- d.followHome(ctx, failed) }()
 	t.Cleanup(func() {
 		failed <- context.Canceled
 		cancel()
@@ -370,7 +371,7 @@ func following(t *testing.T, d *Daemon, options string, netifd func(context.Cont
 			t.Error(err)
 		}
 	})
-	return c, func(limit time.Duration) {
+	return d.changed, func(limit time.Duration) {
 		for over := time.After(limit); ; {
 			select {
 			case f := <-d.events:
@@ -439,6 +440,119 @@ func TestHomeFollowsNetifd(t *testing.T) {
 		}
 		if n := asked.Load(); n < 5 {
 			t.Error("not asked as long as things change")
+		}
+	})
+}
+
+// TestNetifdAskedAgain: an answer that did not come is asked for again, at first
+// soon, where there may be one: not on a router without ubus or netifd, unless
+// names are configured that only netifd knows.
+func TestNetifdAskedAgain(t *testing.T) {
+	const named = "list interface lan\nlist interface guest"
+	absent := fmt.Errorf("dump: %w", ubus.ErrNotFound)
+	for _, c := range []struct {
+		name, options string
+		before        bool // it has answered
+		err           error
+		after         [3]int // so often it is asked within 10 s, 2 min, 1 h
+	}{
+		{name: "too slow", err: ubus.ErrTimeout, after: [3]int{3, 6, 64}},
+		{name: "makes no sense", options: named, err: errors.New("up: missing"), after: [3]int{3, 6, 64}},
+		{name: "Debian without ubus", err: ubus.ErrConnectionFailed, after: [3]int{1, 1, 1}},
+		{name: "without netifd", err: absent, after: [3]int{1, 1, 1}},
+		{name: "not there yet, but names are", options: named, err: absent, after: [3]int{3, 6, 64}},
+		{name: "ubus is not there yet, but names are", options: named, err: ubus.ErrConnectionFailed, after: [3]int{3, 6, 64}},
+		{name: "names that don't count", options: named + "\nlist lan_device br-lan", err: absent, after: [3]int{1, 1, 1}},
+		{name: "networks", options: named + "\nlist network 192.168.1.0/24", err: absent, after: [3]int{1, 1, 1}},
+		{name: "restarts", before: true, err: absent, after: [3]int{3, 6, 64}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int32
+				var good atomic.Bool
+				two := interfaces(t, "two-lines")
+				d := lonely(t, t.TempDir(), config.Key{1})
+				var log strings.Builder
+				d.log = slog.New(slog.NewTextHandler(&log, nil))
+				if c.before {
+					d.ifaces = slices.Clone(two)
+				}
+				changed, run := following(t, d, c.options, func(context.Context) ([]iface, error) {
+					asked.Add(1)
+					if good.Load() {
+						return slices.Clone(two), nil
+					}
+					return nil, c.err
+				})
+				var got [3]int
+				for i, d := range []time.Duration{10 * time.Second, 110 * time.Second, 58 * time.Minute} {
+					run(d)
+					got[i] = int(asked.Load())
+				}
+				if got != c.after {
+					t.Errorf("asked %v times, want %v", got, c.after)
+				}
+				if n := strings.Count(log.String(), "\n"); n > 4 {
+					t.Errorf("%d lines about it:\n%s", n, &log)
+				}
+				// A change asks at once, and begins with short pauses again.
+				changed <- struct{}{}
+				run(homeSettles + netifdLag + time.Second)
+				if n := int(asked.Load()) - got[2]; n != min(2, c.after[1]) {
+					t.Errorf("asked %d times after a change", n)
+				}
+				good.Store(true)
+				before := asked.Load()
+				if run(netifdPause); c.after[1] == 1 {
+					return
+				}
+				if len(d.ifaces) != len(two) {
+					t.Error("not asked until it answered")
+				}
+				if want := configOf(t, c.options); len(want.Interfaces) != len(d.home.Networks) {
+					t.Errorf("the answer was not taken over: %v", d.home.Networks)
+				}
+				if run(time.Hour); asked.Load() != before+1 {
+					t.Errorf("asked %d times for an answer", asked.Load()-before)
+				}
+			})
+		})
+	}
+}
+
+// TestReloadAsksNetifd: a reload may come because netifd has given names anew,
+// which the kernel does not tell. The loop does not wait for the answer.
+func TestReloadAsksNetifd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		renamed := atomic.Bool{}
+		d := lonely(t, t.TempDir(), config.Key{1})
+		d.opt.Config = filepath.Join(t.TempDir(), "htip")
+		const options = "list interface lan\nlist interface guests"
+		if err := os.WriteFile(d.opt.Config, []byte("config htip main\noption enabled 1\n"+options+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		two := interfaces(t, "two-lines")
+		_, run := following(t, d, options, func(context.Context) ([]iface, error) {
+			time.Sleep(time.Second)
+			ifs := slices.Clone(two)
+			if renamed.Load() {
+				findIface(ifs, "guest").name = "guests"
+			}
+			return ifs, nil
+		})
+		run(time.Minute)
+		if len(d.home.Networks) != 1 {
+			t.Fatal(d.home.Networks)
+		}
+		renamed.Store(true)
+		for range 3 { // nobody reads meanwhile
+			if began := time.Now(); d.reload() || time.Since(began) > 0 {
+				t.Fatal("the loop had to wait, or a restart is wanted")
+			}
+		}
+		run(homeSettles + 1500*time.Millisecond)
+		if len(d.home.Networks) != 2 {
+			t.Error("not asked, or not taken over:", d.home.Networks)
 		}
 	})
 }
