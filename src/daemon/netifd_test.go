@@ -58,7 +58,8 @@ func TestDumpRefused(t *testing.T) {
 		"a route without a mask": {`{"interface":[{"interface":"wan","up":true,"route":[{"target":"0.0.0.0"}]}]}`, "mask: no number"},
 		"interfaces without end": {`{"interface":[` + strings.Repeat(`{"interface":"x","up":true},`, maxIfaces) + `{"interface":"lan","up":true}]}`, "too long"},
 		"bad behind the good":    {`{"interface":[{"interface":"lan","up":true},{"interface":"wan"}]}`, "up: missing"},
-		"routes without end":     {`{"interface":[{"interface":"wan","up":true,"route":[` + strings.Repeat(`{"target":"10.0.0.0","mask":8},`, maxIfaces) + `{"target":"0.0.0.0","mask":0}]}]}`, "too long"},
+		"routes without end":     {`{"interface":[{"interface":"wan","up":true,"route":[` + strings.Repeat(`{"target":"10.0.0.0","mask":8},`, maxRoutes) + `{"target":"0.0.0.0","mask":0}]}]}`, "route: too long"},
+		"addresses without end":  {`{"interface":[{"interface":"lan","up":true,"ipv4-address":[` + strings.Repeat(`{"address":"10.0.0.1","mask":8},`, maxIfaces) + `{"address":"10.0.0.1","mask":8}]}]}`, "ipv4-address: no list, or too long"},
 	} {
 		tab, err := ubus.ParseJSON([]byte(c.json))
 		if err != nil {
@@ -75,6 +76,29 @@ func TestDumpRefused(t *testing.T) {
 	odd, _ := ubus.ParseJSON([]byte(`{"interface":[{"interface":"a\nb","up":true},{"interface":"","up":true},{"interface":"lan","up":true}]}`))
 	if ifs, err := parseDump(odd); err != nil || len(ifs) != 1 || ifs[0].name != "lan" {
 		t.Errorf("%v %+v", err, ifs)
+	}
+}
+
+// TestManyRoutes: some routers have a route for each network of a country. The
+// interface is read as any other, and so are those beside it.
+func TestManyRoutes(t *testing.T) {
+	row, def := `{"target":"10.0.0.0","mask":8},`, `{"target":"0.0.0.0","mask":0}`
+	for name, c := range map[string]struct {
+		routes string
+		def    bool
+	}{
+		"as many as are read":            {strings.Repeat(row, maxRoutes-1) + def, true},
+		"no default route":               {strings.TrimSuffix(strings.Repeat(row, maxRoutes), ","), false},
+		"more, behind the default route": {strings.Repeat(row, 300) + def + "," + strings.TrimSuffix(strings.Repeat(row, 2*maxRoutes), ","), true},
+	} {
+		tab, err := ubus.ParseJSON([]byte(`{"interface":[{"interface":"wan","up":true,"l3_device":"wan","route":[` + c.routes + `]},{"interface":"lan","up":true}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ifs, err := parseDump(tab)
+		if err != nil || len(ifs) != 2 || ifs[0].def != c.def || ifs[1].def {
+			t.Errorf("%s: %v %+v", name, err, ifs)
+		}
 	}
 }
 
@@ -284,6 +308,13 @@ func TestAskNetifd(t *testing.T) {
 		}), text: "no list"},
 		{name: "silence", socket: netifd(t, func(ctx context.Context) (ubus.Table, error) { <-ctx.Done(); return nil, ctx.Err() }), want: ubus.ErrTimeout},
 		{name: "half a megabyte", socket: netifd(t, func(context.Context) (ubus.Table, error) { return many(128), nil }), n: 128},
+		{name: "many routes", socket: netifd(t, func(context.Context) (ubus.Table, error) {
+			routes := ubus.Array{}
+			for range maxRoutes {
+				routes = append(routes, ubus.T("target", "10.100.100.0", "mask", 24, "nexthop", "10.100.100.1", "source", "0.0.0.0/0"))
+			}
+			return ubus.T("interface", ubus.Array{ubus.T("interface", "wan", "up", true, "route", routes)}), nil
+		}), n: 1},
 		{name: "good", socket: netifd(t, func(context.Context) (ubus.Table, error) { return good, nil }), n: 10},
 	} {
 		began := time.Now()
