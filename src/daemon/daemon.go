@@ -34,11 +34,12 @@ type Daemon struct {
 	bus   *ubus.Server
 	drop  *dns.Dnsmasq
 
-	events chan func()
-	dirty  chan struct{} // wanted state of the kernel has changed
-	moved  chan struct{} // lists of access have changed
-	ctx    context.Context
-	tasks  sync.WaitGroup
+	events  chan func()
+	dirty   chan struct{} // wanted state of the kernel has changed
+	moved   chan struct{} // lists of access have changed
+	changed chan struct{} // our addresses have, or what netifd calls them
+	ctx     context.Context
+	tasks   sync.WaitGroup
 
 	keys  sync.Map    // public keys of peers as strings → peer's name, for the listener
 	open  atomic.Bool // strangers get through a handshake
@@ -98,7 +99,7 @@ type Daemon struct {
 func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 	d := &Daemon{
 		opt: opt, log: opt.Log,
-		events: make(chan func(), 64), dirty: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+		events: make(chan func(), 64), dirty: make(chan struct{}, 1), moved: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
 		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
 		ended: map[string]config.Key{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
@@ -144,6 +145,9 @@ func (d *Daemon) makeParts() (err error) {
 	}
 	if d.opt.Links == nil {
 		d.opt.Links = kernelLinks
+	}
+	if d.opt.Netifd == nil {
+		d.opt.Netifd = func(ctx context.Context) ([]iface, error) { return askNetifd(ctx, d.ubusOptions(), d.opt.Socket) }
 	}
 	if d.opt.Way == nil {
 		d.opt.Way = rtnl.Way
@@ -309,7 +313,7 @@ func (d *Daemon) begin() error {
 		d.log.Warn("not everything is possible on this router", "why", text)
 	}
 	d.loadUsers()
-	ifs, err := askNetifd(ctx, d.ubusOptions(), d.opt.Socket) // tunnels that stand fit what is shared, and it only
+	ifs, err := d.opt.Netifd(ctx) // tunnels that stand fit what is shared, and it only
 	d.netifdSaid(ifs, err)
 	ls, err := d.links()
 	if err != nil {
@@ -373,7 +377,7 @@ func (d *Daemon) reload() bool {
 	d.cfg, d.problems = cfg, problems
 	d.setLevel()
 	d.log.Info("configuration taken over", "peers", len(cfg.Peers))
-	d.homeChanged()
+	d.lookAtHome() // netifd may have other names for what the kernel has had all the time
 	d.setPeers()
 	d.connectWanted()
 	d.kick() // the firewall has started again, perhaps

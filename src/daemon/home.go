@@ -125,46 +125,69 @@ const (
 	// netifdLag is when netifd is asked again after a change: the kernel tells of
 	// what netifd does before netifd has finished it.
 	netifdLag = 2 * time.Second
+	// netifdPause is the longest pause until netifd is asked again when it has not
+	// answered; the first is netifdLag, each next one twice as long.
+	netifdPause = time.Minute
 )
 
 // watchHome is the task that looks at our own addresses, and asks netifd, when
 // addresses or routes, other than ours, have changed. Netifd's own events (ubus
 // event network.interface) are not listened to: an interface that comes or goes
 // is of interest for its addresses and routes, and these go through the kernel.
+// For names alone the init script has us reload.
 func (d *Daemon) watchHome(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
 	failed := make(chan error, 1)
 	go func() {
 		failed <- rtnl.Watch(ctx, rtnl.GroupAddrs|rtnl.GroupRoutes, func(protocol uint8) {
 			if protocol != datapath.RouteProtocol {
-				select {
-				case changed <- struct{}{}:
-				default: // it is known already
-				}
+				d.lookAtHome()
 			}
 		})
 	}()
-	return d.followHome(ctx, changed, failed)
+	return d.followHome(ctx, failed)
 }
 
-// followHome looks once at the start, then after each change.
-func (d *Daemon) followHome(ctx context.Context, changed <-chan struct{}, failed <-chan error) error {
+// lookAtHome has followHome look soon, and never waits.
+func (d *Daemon) lookAtHome() {
+	select {
+	case d.changed <- struct{}{}:
+	default: // it is known already
+	}
+}
+
+// followHome looks once at the start, then after each change, and asks netifd
+// until it has answered.
+func (d *Daemon) followHome(ctx context.Context, failed <-chan error) error {
 	wait := time.NewTimer(homeSettles)
 	defer wait.Stop()
+	again, pause := make(chan struct{}, 1), netifdLag
 	for due := true; ; {
 		select {
 		case err := <-failed:
 			return err
-		case <-changed:
+		case <-d.changed:
 			if !due {
-				due = true
+				due, pause = true, netifdLag
 				wait.Reset(homeSettles)
 			}
+		case <-again:
+			if !due {
+				wait.Reset(pause)
+				pause = min(2*pause, netifdPause)
+			}
 		case <-wait.C:
-			ifs, err := askNetifd(ctx, d.ubusOptions(), d.opt.Socket)
+			ifs, err := d.opt.Netifd(ctx)
+			look := due || err == nil
 			d.post(func() {
-				d.netifdSaid(ifs, err)
-				d.homeChanged()
+				if d.netifdSaid(ifs, err) {
+					select {
+					case again <- struct{}{}:
+					default: // it waits to be told already
+					}
+				}
+				if look {
+					d.homeChanged()
+				}
 			})
 			if due && err == nil {
 				wait.Reset(netifdLag)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,6 +24,7 @@ type iface struct {
 const (
 	netifdLimit = 2 * time.Second // for an answer; it comes within milliseconds
 	maxIfaces   = 256             // a router with a hundred VLANs has fewer
+	maxRoutes   = 4096            // of one interface; lists of a country's networks have thousands
 )
 
 // askNetifd asks for all interfaces. Where there is no netifd that is
@@ -46,7 +48,9 @@ func askNetifd(ctx context.Context, opt ubus.Options, socket string) ([]iface, e
 
 // netifdSaid takes an answer over. Without one, or with one that makes no sense,
 // what was said before holds: a netifd that restarts has no objects for a while.
-func (d *Daemon) netifdSaid(ifs []iface, err error) {
+// It tells whether netifd must be asked again: where there is none it need not,
+// unless what is shared has a name that only netifd knows.
+func (d *Daemon) netifdSaid(ifs []iface, err error) (again bool) {
 	text := ""
 	switch {
 	case err == nil:
@@ -59,6 +63,7 @@ func (d *Daemon) netifdSaid(ifs []iface, err error) {
 		d.log.Warn("nothing sensible from netifd; what it said of interfaces before holds", "err", text)
 	}
 	d.noIfaces = text
+	return text != "" || err != nil && len(notShared(&d.cfg.Main, nil)) > 0
 }
 
 // parseDump reads netifd's answer, see netifd_dump_status in its ubus.c. What an
@@ -71,7 +76,7 @@ func parseDump(t ubus.Table) ([]iface, error) {
 		r.fail("interface", "missing")
 	}
 	ifs := []iface{}
-	for _, row := range r.tables("interface") {
+	for _, row := range r.tables("interface", maxIfaces) {
 		r.t = row
 		i := iface{name: r.text("interface")}
 		if _, ok := row.Get("l3_device"); ok {
@@ -81,15 +86,11 @@ func parseDump(t ubus.Table) ([]iface, error) {
 		if i.up = up; !ok {
 			r.fail("up", "missing")
 		}
-		for _, r.t = range r.tables("ipv4-address") {
+		for _, r.t = range r.tables("ipv4-address", maxIfaces) {
 			i.addresses = append(i.addresses, netip.PrefixFrom(r.addr("address"), int(r.number("mask", 32))))
 		}
 		r.t = row
-		for _, r.t = range r.tables("route") { // of IPv6, too
-			if r.text("target") == "0.0.0.0" && r.number("mask", 128) == 0 {
-				i.def = true
-			}
-		}
+		i.def = r.defaultRoute()
 		if config.InterfaceName(i.name) { // others can be neither shared nor shown
 			ifs = append(ifs, i)
 		}
@@ -97,11 +98,26 @@ func parseDump(t ubus.Table) ([]iface, error) {
 	return ifs, r.err
 }
 
-// tables are the rows of an array; one that is missing is empty.
-func (r *reader) tables(name string) (out []ubus.Table) {
+// defaultRoute looks for IPv4's among an interface's routes, which are of IPv6,
+// too. What follows it is not looked at.
+func (r *reader) defaultRoute() bool {
+	for n, row := range r.tables("route", math.MaxInt) {
+		if n == maxRoutes {
+			r.fail("route", "too long a list")
+			return false
+		}
+		if r.t = row; r.text("target") == "0.0.0.0" && r.number("mask", 128) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// tables are the rows of an array, of so many at most; one that is missing is empty.
+func (r *reader) tables(name string, most int) (out []ubus.Table) {
 	v, ok := r.t.Get(name)
 	list, good := v.(ubus.Array)
-	if ok && !good || len(list) > maxIfaces {
+	if ok && !good || len(list) > most {
 		r.fail(name, "no list, or too long a one")
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"htip/src/config"
@@ -57,7 +58,8 @@ func TestDumpRefused(t *testing.T) {
 		"a route without a mask": {`{"interface":[{"interface":"wan","up":true,"route":[{"target":"0.0.0.0"}]}]}`, "mask: no number"},
 		"interfaces without end": {`{"interface":[` + strings.Repeat(`{"interface":"x","up":true},`, maxIfaces) + `{"interface":"lan","up":true}]}`, "too long"},
 		"bad behind the good":    {`{"interface":[{"interface":"lan","up":true},{"interface":"wan"}]}`, "up: missing"},
-		"routes without end":     {`{"interface":[{"interface":"wan","up":true,"route":[` + strings.Repeat(`{"target":"10.0.0.0","mask":8},`, maxIfaces) + `{"target":"0.0.0.0","mask":0}]}]}`, "too long"},
+		"routes without end":     {`{"interface":[{"interface":"wan","up":true,"route":[` + strings.Repeat(`{"target":"10.0.0.0","mask":8},`, maxRoutes) + `{"target":"0.0.0.0","mask":0}]}]}`, "route: too long"},
+		"addresses without end":  {`{"interface":[{"interface":"lan","up":true,"ipv4-address":[` + strings.Repeat(`{"address":"10.0.0.1","mask":8},`, maxIfaces) + `{"address":"10.0.0.1","mask":8}]}]}`, "ipv4-address: no list, or too long"},
 	} {
 		tab, err := ubus.ParseJSON([]byte(c.json))
 		if err != nil {
@@ -74,6 +76,29 @@ func TestDumpRefused(t *testing.T) {
 	odd, _ := ubus.ParseJSON([]byte(`{"interface":[{"interface":"a\nb","up":true},{"interface":"","up":true},{"interface":"lan","up":true}]}`))
 	if ifs, err := parseDump(odd); err != nil || len(ifs) != 1 || ifs[0].name != "lan" {
 		t.Errorf("%v %+v", err, ifs)
+	}
+}
+
+// TestManyRoutes: some routers have a route for each network of a country. The
+// interface is read as any other, and so are those beside it.
+func TestManyRoutes(t *testing.T) {
+	row, def := `{"target":"10.0.0.0","mask":8},`, `{"target":"0.0.0.0","mask":0}`
+	for name, c := range map[string]struct {
+		routes string
+		def    bool
+	}{
+		"as many as are read":            {strings.Repeat(row, maxRoutes-1) + def, true},
+		"no default route":               {strings.TrimSuffix(strings.Repeat(row, maxRoutes), ","), false},
+		"more, behind the default route": {strings.Repeat(row, 300) + def + "," + strings.TrimSuffix(strings.Repeat(row, 2*maxRoutes), ","), true},
+	} {
+		tab, err := ubus.ParseJSON([]byte(`{"interface":[{"interface":"wan","up":true,"l3_device":"wan","route":[` + c.routes + `]},{"interface":"lan","up":true}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ifs, err := parseDump(tab)
+		if err != nil || len(ifs) != 2 || ifs[0].def != c.def || ifs[1].def {
+			t.Errorf("%s: %v %+v", name, err, ifs)
+		}
 	}
 }
 
@@ -283,11 +308,18 @@ func TestAskNetifd(t *testing.T) {
 		}), text: "no list"},
 		{name: "silence", socket: netifd(t, func(ctx context.Context) (ubus.Table, error) { <-ctx.Done(); return nil, ctx.Err() }), want: ubus.ErrTimeout},
 		{name: "half a megabyte", socket: netifd(t, func(context.Context) (ubus.Table, error) { return many(128), nil }), n: 128},
+		{name: "many routes", socket: netifd(t, func(context.Context) (ubus.Table, error) {
+			routes := ubus.Array{}
+			for range maxRoutes {
+				routes = append(routes, ubus.T("target", "10.100.100.0", "mask", 24, "nexthop", "10.100.100.1", "source", "0.0.0.0/0"))
+			}
+			return ubus.T("interface", ubus.Array{ubus.T("interface", "wan", "up", true, "route", routes)}), nil
+		}), n: 1},
 		{name: "good", socket: netifd(t, func(context.Context) (ubus.Table, error) { return good, nil }), n: 10},
 	} {
 		began := time.Now()
 		ifs, err := askNetifd(context.Background(), ubus.Options{Log: slog.New(slog.DiscardHandler)}, c.socket)
-		if took := time.Since(began); took > netifdLimit+time.Second {
+		if took := time.Since(began); took > 10*netifdLimit {
 			t.Errorf("%s: took %v", c.name, took)
 		}
 		switch {
@@ -345,24 +377,12 @@ func TestNetifdSaid(t *testing.T) {
 	}
 }
 
-// TestHomeFollowsNetifd: netifd is asked at the start and after a change, not for
-// each of many, and once more when it has had time to finish. The loop is free
-// meanwhile.
-func TestHomeFollowsNetifd(t *testing.T) {
-	var asked atomic.Int32
-	var guest atomic.Bool
-	factory, two := recorded(t, "factory"), recorded(t, "two-lines")
-	socket := netifd(t, func(context.Context) (ubus.Table, error) {
-		asked.Add(1)
-		time.Sleep(400 * time.Millisecond)
-		if guest.Load() {
-			return two, nil
-		}
-		return factory, nil
-	})
-	d := lonely(t, t.TempDir(), config.Key{1})
-	d.cfg.Main = configOf(t, "list interface lan\nlist interface guest")
-	d.opt.Socket = socket
+// following starts followHome where time is synctest's; run is the loop, which must
+// never wait.
+func following(t *testing.T, d *Daemon, options string, netifd func(context.Context) ([]iface, error)) (changed chan<- struct{}, run func(time.Duration)) {
+	t.Helper()
+	d.cfg.Main = configOf(t, options)
+	d.opt.Netifd = netifd
 	d.opt.Links = func() ([]link, error) {
 		return []link{at("br-lan", "192.168.1.1/24"), at("br-guest", "192.168.3.1/24"), at("wan", "203.0.113.7/24"), def("wan")}, nil
 	}
@@ -371,61 +391,209 @@ func TestHomeFollowsNetifd(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	changed, failed, ended := make(chan struct{}, 1), make(chan error, 1), make(chan error, 1)
-	go func() { ended <- d.followHome(ctx, changed, failed) }()
-	run := func(limit time.Duration) {
+	d.ctx = ctx
+	d.changed = make(chan struct{}, 1)
+	failed, ended := make(chan error, 1), make(chan error, 1)
+	go func() { ended <- d.followHome(ctx, failed) }()
+	t.Cleanup(func() {
+		failed <- context.Canceled
+		cancel()
+		if err := <-ended; err != context.Canceled {
+			t.Error(err)
+		}
+	})
+	return d.changed, func(limit time.Duration) {
 		for over := time.After(limit); ; {
 			select {
 			case f := <-d.events:
 				began := time.Now()
-				if f(); time.Since(began) > 200*time.Millisecond {
+				if f(); time.Since(began) > 0 {
 					t.Errorf("the loop had to wait for %v", time.Since(began))
 				}
 			case <-over:
+				synctest.Wait()
 				return
 			}
 		}
 	}
-	run(homeSettles + 500*time.Millisecond)
-	if got := fmt.Sprint(d.home.Networks, len(notShared(&d.cfg.Main, d.ifaces)), asked.Load(), " ", wansText(d.wans)); got != "[192.168.1.0/24] 1 1 wan wan 203.0.113.7" {
-		t.Errorf("at the start: %s", got)
-	}
-	guest.Store(true) // netifd publishes late: no change is told
-	run(netifdLag + time.Second)
-	if got := fmt.Sprint(d.home.Networks, len(notShared(&d.cfg.Main, d.ifaces)), asked.Load()); got != "[192.168.1.0/24 192.168.3.0/24] 0 2" {
-		t.Errorf("a little later: %s", got)
-	}
-	guest.Store(false)
-	for range 20 {
-		select {
-		case changed <- struct{}{}:
-		default:
+}
+
+// TestHomeFollowsNetifd: netifd is asked at the start and after a change, not for
+// each of many, and once more when it has had time to finish. The loop is free
+// meanwhile.
+func TestHomeFollowsNetifd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		factory, two := interfaces(t, "factory"), interfaces(t, "two-lines")
+		var asked atomic.Int32
+		var guest atomic.Bool
+		d := lonely(t, t.TempDir(), config.Key{1})
+		changed, run := following(t, d, "list interface lan\nlist interface guest", func(context.Context) ([]iface, error) {
+			asked.Add(1)
+			time.Sleep(400 * time.Millisecond)
+			if guest.Load() {
+				return slices.Clone(two), nil
+			}
+			return slices.Clone(factory), nil
+		})
+		run(homeSettles + 500*time.Millisecond)
+		if got := fmt.Sprint(d.home.Networks, len(notShared(&d.cfg.Main, d.ifaces)), asked.Load(), " ", wansText(d.wans)); got != "[192.168.1.0/24] 1 1 wan wan 203.0.113.7" {
+			t.Errorf("at the start: %s", got)
 		}
-		run(time.Millisecond)
+		guest.Store(true) // netifd publishes late: no change is told
+		run(netifdLag + time.Second)
+		if got := fmt.Sprint(d.home.Networks, len(notShared(&d.cfg.Main, d.ifaces)), asked.Load()); got != "[192.168.1.0/24 192.168.3.0/24] 0 2" {
+			t.Errorf("a little later: %s", got)
+		}
+		guest.Store(false)
+		for range 20 {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+			run(time.Millisecond)
+		}
+		run(homeSettles + 500*time.Millisecond)
+		if n := asked.Load(); n != 3 {
+			t.Errorf("asked %d times after one storm", n-2)
+		}
+		run(netifdLag + time.Second)
+		if n := asked.Load(); n != 4 || len(d.home.Networks) != 1 {
+			t.Errorf("asked %d times after one storm, networks %v", n-2, d.home.Networks)
+		}
+		run(time.Hour)
+		if n := asked.Load(); n != 4 {
+			t.Error("asked for nothing")
+		}
+		// Changes without end don't keep us from looking.
+		for range 15 {
+			changed <- struct{}{}
+			run(50 * time.Millisecond)
+		}
+		if n := asked.Load(); n < 5 {
+			t.Error("not asked as long as things change")
+		}
+	})
+}
+
+// TestNetifdAskedAgain: an answer that did not come is asked for again, at first
+// soon, where there may be one: not on a router without ubus or netifd, unless
+// names are configured that only netifd knows.
+func TestNetifdAskedAgain(t *testing.T) {
+	const named = "list interface lan\nlist interface guest"
+	absent := fmt.Errorf("dump: %w", ubus.ErrNotFound)
+	for _, c := range []struct {
+		name, options string
+		before        bool // it has answered
+		err           error
+		after         [3]int // so often it is asked within 10 s, 2 min, 1 h
+	}{
+		{name: "too slow", err: ubus.ErrTimeout, after: [3]int{3, 6, 64}},
+		{name: "makes no sense", options: named, err: errors.New("up: missing"), after: [3]int{3, 6, 64}},
+		{name: "Debian without ubus", err: ubus.ErrConnectionFailed, after: [3]int{1, 1, 1}},
+		{name: "without netifd", err: absent, after: [3]int{1, 1, 1}},
+		{name: "not there yet, but names are", options: named, err: absent, after: [3]int{3, 6, 64}},
+		{name: "ubus is not there yet, but names are", options: named, err: ubus.ErrConnectionFailed, after: [3]int{3, 6, 64}},
+		{name: "names that don't count", options: named + "\nlist lan_device br-lan", err: absent, after: [3]int{1, 1, 1}},
+		{name: "networks", options: named + "\nlist network 192.168.1.0/24", err: absent, after: [3]int{1, 1, 1}},
+		{name: "restarts", before: true, err: absent, after: [3]int{3, 6, 64}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int32
+				var good atomic.Bool
+				two := interfaces(t, "two-lines")
+				d := lonely(t, t.TempDir(), config.Key{1})
+				var log strings.Builder
+				d.log = slog.New(slog.NewTextHandler(&log, nil))
+				if c.before {
+					d.ifaces = slices.Clone(two)
+				}
+				changed, run := following(t, d, c.options, func(context.Context) ([]iface, error) {
+					asked.Add(1)
+					if good.Load() {
+						return slices.Clone(two), nil
+					}
+					return nil, c.err
+				})
+				var got [3]int
+				for i, d := range []time.Duration{10 * time.Second, 110 * time.Second, 58 * time.Minute} {
+					run(d)
+					got[i] = int(asked.Load())
+				}
+				if got != c.after {
+					t.Errorf("asked %v times, want %v", got, c.after)
+				}
+				if n := strings.Count(log.String(), "\n"); n > 4 {
+					t.Errorf("%d lines about it:\n%s", n, &log)
+				}
+				// A change asks at once, and begins with short pauses again.
+				changed <- struct{}{}
+				run(homeSettles + netifdLag + time.Second)
+				if n := int(asked.Load()) - got[2]; n != min(2, c.after[1]) {
+					t.Errorf("asked %d times after a change", n)
+				}
+				good.Store(true)
+				before := asked.Load()
+				if run(netifdPause); c.after[1] == 1 {
+					return
+				}
+				if len(d.ifaces) != len(two) {
+					t.Error("not asked until it answered")
+				}
+				if want := configOf(t, c.options); len(want.Interfaces) != len(d.home.Networks) {
+					t.Errorf("the answer was not taken over: %v", d.home.Networks)
+				}
+				if run(time.Hour); asked.Load() != before+1 {
+					t.Errorf("asked %d times for an answer", asked.Load()-before)
+				}
+			})
+		})
 	}
-	run(homeSettles + 500*time.Millisecond)
-	if n := asked.Load(); n != 3 {
-		t.Errorf("asked %d times after one storm", n-2)
+}
+
+// TestReloadAsksNetifd: a reload may come because netifd has given names anew,
+// which the kernel does not tell. The loop does not wait for the answer.
+func TestReloadAsksNetifd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		renamed := atomic.Bool{}
+		d := lonely(t, t.TempDir(), config.Key{1})
+		d.opt.Config = filepath.Join(t.TempDir(), "htip")
+		const options = "list interface lan\nlist interface guests"
+		if err := os.WriteFile(d.opt.Config, []byte("config htip main\noption enabled 1\n"+options+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		two := interfaces(t, "two-lines")
+		_, run := following(t, d, options, func(context.Context) ([]iface, error) {
+			time.Sleep(time.Second)
+			ifs := slices.Clone(two)
+			if renamed.Load() {
+				findIface(ifs, "guest").name = "guests"
+			}
+			return ifs, nil
+		})
+		run(time.Minute)
+		if len(d.home.Networks) != 1 {
+			t.Fatal(d.home.Networks)
+		}
+		renamed.Store(true)
+		for range 3 { // nobody reads meanwhile
+			if began := time.Now(); d.reload() || time.Since(began) > 0 {
+				t.Fatal("the loop had to wait, or a restart is wanted")
+			}
+		}
+		run(homeSettles + 1500*time.Millisecond)
+		if len(d.home.Networks) != 2 {
+			t.Error("not asked, or not taken over:", d.home.Networks)
+		}
+	})
+}
+
+// interfaces are those of a recorded answer.
+func interfaces(t *testing.T, name string) []iface {
+	t.Helper()
+	ifs, err := parseDump(recorded(t, name))
+	if err != nil {
+		t.Fatal(err)
 	}
-	run(netifdLag + time.Second)
-	if n := asked.Load(); n != 4 || len(d.home.Networks) != 1 {
-		t.Errorf("asked %d times after one storm, networks %v", n-2, d.home.Networks)
-	}
-	run(netifdLag)
-	if n := asked.Load(); n != 4 {
-		t.Error("asked for nothing")
-	}
-	// Changes without end don't keep us from looking.
-	for range 15 {
-		changed <- struct{}{}
-		run(50 * time.Millisecond)
-	}
-	if n := asked.Load(); n < 5 {
-		t.Error("not asked as long as things change")
-	}
-	failed <- context.Canceled
-	cancel()
-	if err := <-ended; err != context.Canceled {
-		t.Error(err)
-	}
+	return ifs
 }

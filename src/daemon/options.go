@@ -47,12 +47,13 @@ type Options struct {
 	// FixedLevel: the level was given by flag, the configuration does not matter.
 	FixedLevel bool
 
-	// Path and Names stand in for the kernel and the names proxy in tests; nil
-	// is the real thing.
-	Path  datapath.Datapath
-	Names Names
-	Links func() ([]link, error)
-	Way   func(from, to netip.Addr) int
+	// Path, Names and so on stand in for the kernel, the names proxy and netifd in
+	// tests; nil is the real thing.
+	Path   datapath.Datapath
+	Names  Names
+	Links  func() ([]link, error)
+	Way    func(from, to netip.Addr) int
+	Netifd func(context.Context) ([]iface, error)
 }
 
 // ErrRestart says that the configuration changed in a way that needs a fresh

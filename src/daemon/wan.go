@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"htip/src/htip"
 	"htip/src/ubus"
@@ -54,10 +55,9 @@ func (d *Daemon) linesChanged(ls []link) {
 			d.lost(c.peer, id, errMoved)
 		}
 	}
-	was := d.wansText()
+	was := d.wans
 	d.wans = wans(&d.cfg.Main, ls, d.ifaces)
-	now := d.wansText()
-	changed := len(d.wans) > 0 && now != was
+	changed := len(d.wans) > 0 && !slices.EqualFunc(d.wans, was, sameLine)
 	for name, t := range d.tunnels {
 		if t.Entry.Protocol != htip.WireGuard && d.lostWay(t.Local, t.Remote, t.way, ls) {
 			d.handle(name, htip.LinkDown{TunnelID: t.Entry.TunnelID, Text: errMoved.Error()})
@@ -68,7 +68,7 @@ func (d *Daemon) linesChanged(ls []link) {
 	if !changed {
 		return
 	}
-	d.log.Info("the lines to the Internet have changed", "wan", now)
+	d.log.Info("the lines to the Internet have changed", "wan", string(ubus.AppendJSON(nil, d.wans)))
 	for _, s := range d.gw.Status() {
 		t := d.timers[s.Peer]
 		if d.dials[s.Peer] != nil {
@@ -79,4 +79,15 @@ func (d *Daemon) linesChanged(ls []link) {
 	}
 }
 
-func (d *Daemon) wansText() string { return string(ubus.AppendJSON(nil, d.wans)) }
+// sameLine compares two of wans. What netifd calls it does not matter: a line that
+// comes up is there for the kernel first, and has its name seconds later.
+func sameLine(a, b any) bool {
+	x, y := a.(ubus.Table), b.(ubus.Table)
+	for _, key := range []string{"device", "address"} {
+		v, _ := x.GetString(key)
+		if w, _ := y.GetString(key); v != w {
+			return false
+		}
+	}
+	return true
+}

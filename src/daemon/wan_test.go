@@ -16,6 +16,7 @@ import (
 	"htip/src/control"
 	"htip/src/htip"
 	"htip/src/rtnl"
+	"htip/src/slog"
 
 	"golang.org/x/sys/unix"
 )
@@ -224,6 +225,42 @@ func TestLineBack(t *testing.T) {
 	d.linesChanged([]link{at("lte", "10.170.3.9/29"), def("lte")})
 	if now := d.dials["bob"]; now == nil || now == was {
 		t.Error("still dialling by the old line")
+	}
+}
+
+// TestLineNamed: that netifd gives a line that is there a name, or another one, is
+// no change of lines: what has begun goes on. Status has the name.
+func TestLineNamed(t *testing.T) {
+	d := lonely(t, t.TempDir(), config.Key{1})
+	ctx, cancel := context.WithCancel(context.Background())
+	var log strings.Builder
+	d.ctx, d.timers, d.log = ctx, map[string]*time.Timer{}, slog.New(slog.NewTextHandler(&log, nil))
+	defer func() { cancel(); d.tasks.Wait() }()
+	d.cfg.Peers[0].Domain = "bob.example.org"
+	d.gw.SetPeers([]htip.Peer{{Name: "bob", Domain: "bob.example.org", Key: d.cfg.Peers[0].Key[:], Auto: true}}, nil)
+	line := []link{at("wan", "203.0.113.7/24"), def("wan")}
+	d.linesChanged(line)
+	d.handle("bob", htip.Connect{})
+	was := d.dials["bob"]
+	if was == nil {
+		t.Fatal("not dialling")
+	}
+	log.Reset()
+	for _, name := range []string{"wan", "uplink", ""} {
+		d.ifaces = []iface{{name: name, device: "wan", up: true, def: true}}
+		d.linesChanged(line)
+		if got := wansText(d.wans); got != name+" wan 203.0.113.7" {
+			t.Errorf("status says %q", got)
+		}
+	}
+	if d.dials["bob"] != was || log.Len() > 0 {
+		t.Errorf("a name counts as a change:\n%s", &log)
+	}
+	// A line that is lost and back is one.
+	d.linesChanged(nil)
+	d.linesChanged(line)
+	if d.dials["bob"] == was {
+		t.Error("still dialling by the line before")
 	}
 }
 
