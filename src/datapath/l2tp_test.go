@@ -7,12 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -80,29 +78,16 @@ func fakeXl2tpd(mode string, args []string) int {
 	return 1
 }
 
-// ourselves is this program, to be started as another one. What QEMU's user mode
-// runs the kernel can't start.
+// ourselves is this program, to be started as another one.
 func ourselves(t *testing.T) string {
 	t.Helper()
-	exe, err := startable()
-	if errors.Is(err, syscall.ENOEXEC) {
-		t.Skip("the fake program is this one, for a processor that is not there: ", err)
-	}
+	startsPrograms(t)
+	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return exe
 }
-
-var startable = sync.OnceValues(func() (string, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command(exe, "-test.list", "^$")
-	cmd.Env = []string{inNamespace + "=1"}
-	return exe, cmd.Run()
-})
 
 // newL2TP is a driver whose xl2tpd is fakeXl2tpd, in a short directory: file
 // names have a limit.

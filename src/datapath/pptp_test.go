@@ -388,6 +388,7 @@ func TestListening(t *testing.T) {
 // TestApart: what is laid over is seen by the program and by nobody else, and
 // goes with it.
 func TestApart(t *testing.T) {
+	startsPrograms(t)
 	dir := t.TempDir()
 	for name, text := range map[string]string{"tunnels/chap-secrets": "ours", "system/chap-secrets": "the system's"} {
 		if err := errors.Join(os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o700), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)); err != nil {

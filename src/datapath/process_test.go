@@ -121,6 +121,7 @@ func TestStopInsists(t *testing.T) {
 // What is started must not be ended by our end, nor wait for it, nor stay
 // behind as a zombie, nor hold a thread of ours.
 func TestChildren(t *testing.T) {
+	startsPrograms(t)
 	log := filepath.Join(t.TempDir(), "log")
 	var c children
 	pid, err := c.start("/bin/sh", []string{"-c", "echo out; echo err >&2; ps -o sid= -p $$ 2>/dev/null || echo $$"}, log)

@@ -299,9 +299,7 @@ func TestHandlerContext(t *testing.T) {
 	}
 	server.Close()
 	server = dial(t, path, ubus.Options{})
-	if err := server.Publish(within(t, patience), object); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "the path is free again", func() bool { return server.Publish(within(t, patience), object) == nil })
 	kicked := make(chan bool, 1)
 	time.AfterFunc(30*time.Millisecond, func() { b.KickAll(); kicked <- true })
 	if _, err := c.Call(within(t, patience), "wait", "wait", nil); !errors.Is(err, ubus.ErrConnectionFailed) {
