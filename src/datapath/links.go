@@ -56,6 +56,27 @@ func (m *Manager) settle(r *Report) error {
 	return m.forget(touched, r)
 }
 
+// guard makes the unreachable routes that are missing, before the rules let the first
+// packet of a tunnel in: what this router answers to it, such as that a port is
+// closed, would leave through the WAN while the tunnel's own route is not there
+// yet. Callers hold m.mu.
+func (m *Manager) guard(r *Report) error {
+	have, err := m.o.kernel.routes()
+	if err != nil {
+		return err
+	}
+	add, _ := diffRoutes(have, routesFor(m.wanted, nil))
+	var touched []netip.Prefix
+	for _, n := range add {
+		if err := m.o.kernel.addRoute(n); err != nil {
+			continue // settle tries again, and tells
+		}
+		r.changed("route %s", n)
+		touched = append(touched, n.Dst)
+	}
+	return m.forget(touched, r)
+}
+
 // ready tells whether a link carries the tunnel's packets: it runs and has the
 // addresses that were agreed on.
 func ready(l link, t Tunnel) bool {

@@ -180,6 +180,9 @@ func (m *Manager) Apply(ctx context.Context, w Wanted) (Report, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := m.guard(&r); err != nil {
+		return r, err
+	}
 	if err := m.applyRules(ctx, good, &r); err != nil {
 		return r, err
 	}

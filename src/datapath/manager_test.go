@@ -129,6 +129,7 @@ type toyFirewall struct {
 	execs []string
 	fail  string // output of a failing iptables-restore
 	lacks string // a word that this kernel does not know
+	seen  func() // called before rules change; may be nil
 }
 
 func (f *toyFirewall) run(_ context.Context, stdin, path string, args ...string) (string, error) {
@@ -136,6 +137,9 @@ func (f *toyFirewall) run(_ context.Context, stdin, path string, args ...string)
 	f.execs = append(f.execs, name)
 	if name == "save" {
 		return f.text(), nil
+	}
+	if f.seen != nil {
+		f.seen()
 	}
 	if f.fail != "" {
 		return f.fail, errors.New("exit status 2")
@@ -279,6 +283,26 @@ func TestApplyOrder(t *testing.T) {
 }
 
 // Only the mapping changes: the link stays, the rules and the flows go.
+// TestGuardBeforeRules: the rules let a tunnel's packets in, and what this router
+// answers to the first of them must find the way to the WAN closed.
+func TestGuardBeforeRules(t *testing.T) {
+	b := newBench(t)
+	w := Wanted{Tunnels: []Tunnel{homeA()}, Known: []netip.Prefix{pfx("10.5.0.0/24")}}
+	changed := false
+	b.fw.seen = func() {
+		changed = true
+		for _, p := range knownPrefixes(w) {
+			if !slices.Contains(b.kernel.rs, route{Dst: p, Metric: unreachableMetric}) {
+				t.Errorf("rules change while %s can be reached through the WAN", p)
+			}
+		}
+	}
+	b.apply(t, w)
+	if !changed {
+		t.Error("no rules have changed")
+	}
+}
+
 func TestApplyMappingOnly(t *testing.T) {
 	b := newBench(t)
 	b.up(homeA())
