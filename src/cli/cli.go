@@ -31,6 +31,7 @@ const (
 const usage = `usage: htip COMMAND [OPTIONS]
 
   status                     this home, its tunnels, and what is wrong
+  doctor                     what is wrong with this home, and what to do about it
   connect PEER [--wait]      bring the tunnel to a home up; PEER is its name or domain
   disconnect PEER            end it
   peers                      the configured homes
@@ -165,6 +166,8 @@ func (c *command) commands(name string) (run func(context.Context, bus) error, l
 	switch name {
 	case "status":
 		return c.status, 0, 0
+	case "doctor":
+		return c.doctor, 0, 0
 	case "connect":
 		return c.connect, 1, 1
 	case "disconnect":
@@ -285,6 +288,8 @@ func try(ctx context.Context, b bus, method string, args ubus.Table) (t ubus.Tab
 	for i := range callTries {
 		limit := callLimit * time.Duration(1+i)
 		switch method {
+		case "doctor":
+			limit += 4 * time.Second
 		case "hosts":
 			limit += 8 * time.Second
 		case "lookup", "accept":

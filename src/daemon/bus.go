@@ -33,6 +33,7 @@ func (d *Daemon) object() *ubus.Object {
 		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
 		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
 		{Name: "hosts", Args: peer, Handler: d.busHosts},
+		{Name: "doctor", Handler: d.busDoctor},
 		{Name: "access", Args: append(slices.Clip(peer), ubus.Arg{Name: "access", Type: ubus.TypeArray}), Handler: d.inLoop(d.busAccess)},
 	}, append(d.trustMethods(), d.userMethods()...)...)}
 }
@@ -292,11 +293,7 @@ func (d *Daemon) statusTable() ubus.Table {
 		problems = append(append(problems, lacks...), lookedOnce)
 	}
 	problems = append(problems, d.weak()...)
-	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
-		if err != nil {
-			problems = append(problems, "users can't come in: "+plain(err))
-		}
-	}
+	problems = append(problems, d.usersLack()...)
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
 		tunnels = append(tunnels, d.tunnelTable(s))
@@ -311,6 +308,16 @@ func (d *Daemon) statusTable() ubus.Table {
 		"networks", prefixes(d.home.Networks), "gateway", gateway, "lan", d.lanTable(), "wan", d.wans,
 		"names_refused", int64(d.names.Stats().Refused), "problems", problems, "tunnels", tunnels,
 	)
+}
+
+// usersLack says why users can't come in.
+func (d *Daemon) usersLack() (out []string) {
+	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
+		if err != nil {
+			out = append(out, "users can't come in: "+plain(err))
+		}
+	}
+	return out
 }
 
 func prefixes(ps []netip.Prefix) []string {

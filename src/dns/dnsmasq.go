@@ -191,6 +191,26 @@ func (d *Dnsmasq) write(ctx context.Context, content []byte) (err error) {
 	return os.Rename(f.Name(), d.path())
 }
 
+// InPlace tells why dnsmasq does not know yet what it should, or no longer.
+func (d *Dnsmasq) InPlace() error {
+	d.init()
+	d.mu.Lock()
+	wanted, set := d.wanted, d.set
+	d.mu.Unlock()
+	have, err := readSome(d.path(), maxHostsFile)
+	switch {
+	case !set:
+		return errors.New("nothing is to be told yet")
+	case err != nil:
+		return err
+	case !bytes.Equal(have, wanted):
+		return fmt.Errorf("%s is not what it should be", d.path())
+	case exists(d.mark()):
+		return errors.New("it is still to be restarted")
+	}
+	return nil
+}
+
 // restart restarts dnsmasq and takes the mark away.
 func (d *Dnsmasq) restart(ctx context.Context) error {
 	if err := d.Restart(ctx); err != nil {
