@@ -9,63 +9,26 @@ import (
 	"htip/src/ubus"
 )
 
-// doctorSteps are what somebody reads who has waited for a second, and for three.
-var doctorSteps = []struct {
-	after time.Duration
-	text  string
-}{
-	{time.Second, "looking up names, and knocking at the other homes' ports ..."},
-	{3 * time.Second, "some do not answer; 2 more seconds at most ..."},
-}
-
-// doctor prints what is wrong with this home. Something bad is exit code 1.
+// doctor prints what is wrong with this home. Who has waited for a second is told
+// what for.
 func (c *command) doctor(ctx context.Context, b bus) error {
-	for _, s := range doctorSteps {
-		t := time.AfterFunc(s.after, func() { fmt.Fprintln(c.err, s.text) })
-		defer t.Stop()
+	for i, text := range []string{"looking up names, and knocking at the ports of other homes ...", "some do not answer; a few seconds more ..."} {
+		defer time.AfterFunc(time.Duration(1+2*i)*time.Second, func() { fmt.Fprintln(c.err, text) }).Stop()
 	}
-	t, err := c.call(ctx, b, "doctor", nil)
-	if err != nil {
-		return err
-	}
-	text, bad := doctorText(t)
-	if c.json {
-		if err := c.printJSON(t); err != nil {
-			return err
-		}
-	} else if _, err := fmt.Fprint(c.out, text); err != nil {
-		return err
-	}
-	if bad {
-		return &exit{code: ExitFailed}
-	}
-	return nil
+	return c.show(ctx, b, "doctor", nil, doctorText)
 }
 
-// doctorText is the rows for people: what is wrong first, what is well last.
-func doctorText(t ubus.Table) (text string, bad bool) {
+func doctorText(t ubus.Table) string {
 	var b strings.Builder
 	rows, _ := t.GetArray("rows")
-	wrong := 0
-	for _, level := range []string{"bad", "warn", "ok"} {
-		for _, x := range rows {
-			row, _ := x.(ubus.Table)
-			if l, _ := row.GetString("level"); l != level {
-				continue
-			}
-			text, _ := row.GetString("text")
-			fmt.Fprintf(&b, "%-5s %s\n", level, text)
-			if advice, _ := row.GetString("advice"); advice != "" {
-				fmt.Fprintf(&b, "      -> %s\n", advice)
-			}
-			if level != "ok" {
-				wrong++
-			}
-			bad = bad || level == "bad"
+	for _, x := range rows {
+		row, _ := x.(ubus.Table)
+		level, _ := row.GetString("level")
+		text, _ := row.GetString("text")
+		fmt.Fprintf(&b, "%-5s %s\n", level, text)
+		if advice, _ := row.GetString("advice"); advice != "" {
+			fmt.Fprintf(&b, "      -> %s\n", advice)
 		}
 	}
-	if wrong == 0 {
-		b.WriteString("nothing is wrong here\n")
-	}
-	return b.String(), bad
+	return b.String()
 }

@@ -282,18 +282,13 @@ func (d *Daemon) keyTable() ubus.Table {
 
 func (d *Daemon) statusTable() ubus.Table {
 	var problems []string
-	if d.homeErr != nil {
-		problems = append(problems, d.homeErr.Error())
+	troubles := d.troubles()
+	for i, t := range troubles {
+		problems = append(problems, t.text)
+		if t.id == "missing" && (i+1 == len(troubles) || troubles[i+1].id != t.id) {
+			problems = append(problems, lookedOnce)
+		}
 	}
-	problems = append(problems, notShared(&d.cfg.Main, d.ifaces)...)
-	for _, p := range d.problems {
-		problems = append(problems, p.String())
-	}
-	if lacks := d.lacks(); len(lacks) > 0 {
-		problems = append(append(problems, lacks...), lookedOnce)
-	}
-	problems = append(problems, d.weak()...)
-	problems = append(problems, d.usersLack()...)
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
 		tunnels = append(tunnels, d.tunnelTable(s))
@@ -310,11 +305,29 @@ func (d *Daemon) statusTable() ubus.Table {
 	)
 }
 
-// usersLack says why users can't come in.
-func (d *Daemon) usersLack() (out []string) {
+// trouble is something that is wrong here, as status and the doctor say it, and
+// what the doctor advises.
+type trouble struct{ id, text, advice string }
+
+func (d *Daemon) troubles() (out []trouble) {
+	const edit = "correct it in /etc/config/htip, then /etc/init.d/htip reload"
+	add := func(id, advice string, texts ...string) {
+		for _, t := range texts {
+			out = append(out, trouble{id, t, advice})
+		}
+	}
+	if d.homeErr != nil {
+		add("home", edit, d.homeErr.Error())
+	}
+	add("interface", "ifstatus with its name says more; list interface names those that are shared", notShared(&d.cfg.Main, d.ifaces)...)
+	for _, p := range d.problems {
+		add("config", edit, p.String())
+	}
+	add("missing", lookedOnce, d.lacks()...)
+	add("unsafe", "", d.weak()...)
 	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
 		if err != nil {
-			out = append(out, "users can't come in: "+plain(err))
+			add("users", "the user guide has each of these sentences", "users can't come in: "+plain(err))
 		}
 	}
 	return out

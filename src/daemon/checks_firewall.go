@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -10,137 +9,178 @@ import (
 )
 
 const (
-	firewallFresh = "made anew by: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart"
-	firewallThen  = ", then /etc/init.d/firewall reload"
+	firewallAnew = "\nmake htip's part anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart"
+	firewallThen = ", then /etc/init.d/firewall reload"
 )
+
+func onePort(p uint16) config.Ports { return config.Ports{Low: p, High: p} }
 
 // tunnelPorts are the UDP ports that are called: the users' and the tunnels'.
 func tunnelPorts(m *config.Main) config.Ports {
 	return config.Ports{Low: m.L2TPPort - 1, High: m.L2TPPort + config.L2TPPorts - 1}
 }
 
-// checkFirewall holds the firewall's file against what tunnels need. What other
-// programs have added while it runs is not seen.
-func checkFirewall(f *facts) (out []row) {
+// checkFirewall holds the firewall's file, as fw4 reads it, against what tunnels
+// need. What other programs have added while it runs is not seen.
+func (f *facts) checkFirewall(out *report) {
+	out.id = "firewall"
 	if f.firewallErr != nil {
-		return []row{{"firewall", levelWarn, "the firewall's configuration can't be read: " + f.firewallErr.Error(), "it is not looked at; fw4 check says what it thinks of it"}}
+		out.warn("the firewall's configuration can't be read: %\nfw4 check says what it thinks of it", f.firewallErr.Error())
 	}
-	if !f.hasFirewall {
-		return nil
+	if f.firewall == nil {
+		return
 	}
-	fw := &f.firewall
-	i := slices.IndexFunc(fw.Zones, func(z config.Zone) bool { return z.Has(datapath.DevicePrefix + "x") })
-	if i < 0 {
-		out = append(out, row{"firewall-zone", levelBad, "no zone of the firewall has the tunnels' devices (" + datapath.DevicePrefix + "+): nothing passes between the homes", firewallFresh})
+	if z := f.zone(nil, datapath.DevicePrefix+"x", ""); z == "" {
+		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes" + firewallAnew)
 	} else {
-		out = append(out, checkZone(f, &fw.Zones[i])...)
+		f.checkZone(out, z)
 	}
-	return append(out, checkOpen(f)...)
+	wan := "wan"
+	if len(f.lines) > 0 {
+		l := &f.lines[0]
+		wan = f.zone([]string{l.name}, l.device, wan)
+	}
+	f.checkPorts(out, wan, "tcp", onePort(f.main.Port), "port", "other homes can't call")
+	f.checkPorts(out, wan, "udp", tunnelPorts(&f.main), "l2tp_port", "tunnels that other homes or users begin don't come up")
 }
 
-func checkZone(f *facts, z *config.Zone) (out []row) {
-	if z.Masquerade {
-		out = append(out, row{"firewall-masq", levelBad, "the firewall's zone " + z.Name + " masquerades: what goes into a tunnel gets the router's address, and other homes drop it or can't answer", "take option masq out of the zone " + z.Name + firewallThen})
+func (f *facts) checkZone(out *report, z string) {
+	const way, need = "the firewall does not forward from zone % to %: ", "\na section forwarding with option src % and option dest % is missing" + firewallThen
+	before := len(out.rows)
+	for _, s := range f.firewall {
+		if s.Is("zone") && s.Text("name") == z && s.Truth("masq", false) {
+			out.bad("the firewall's zone % masquerades: packets go into tunnels with the router's address, and the other homes drop them\ntake option masq out of the zone %"+firewallThen, z, z)
+		}
 	}
-	home := zonesOf(&f.firewall, f.main.Interfaces, f.main.LANDevices, "lan")
-	if len(home) == 0 {
-		return append(out, row{"firewall-forward", levelWarn, "no zone of the firewall has what this home shares", "put " + strings.Join(append(slices.Clone(f.main.LANDevices), f.main.Interfaces...), ", ") + " into a zone" + firewallThen})
+	device := ""
+	if len(f.main.LANDevices) > 0 {
+		device = f.main.LANDevices[0]
 	}
-	for _, h := range home {
-		for _, way := range [][3]string{{h.Name, z.Name, "devices here reach no other home"}, {z.Name, h.Name, "other homes reach nothing here"}} {
-			if h.Name != z.Name && !f.firewall.Forwards(way[0], way[1]) {
-				out = append(out, row{"firewall-forward", levelBad, fmt.Sprintf("the firewall does not forward from zone %s to %s: %s", way[0], way[1], way[2]), fmt.Sprintf("a section forwarding with option src '%s' and option dest '%s'%s", way[0], way[1], firewallThen)})
+	home := f.zone(f.main.Interfaces, device, "lan")
+	if home != z && !f.forwards(home, z) {
+		out.bad(way+"devices here reach no other home"+need, home, z, home, z)
+	}
+	if home != z && !f.forwards(z, home) {
+		out.bad(way+"other homes reach nothing here"+need, z, home, z, home)
+	}
+	if len(out.rows) == before {
+		out.ok("the firewall's zone % has the tunnels, and forwards between them and this home", z)
+	}
+}
+
+// zone is the name of the first zone that has an interface or a device.
+func (f *facts) zone(networks []string, device, otherwise string) string {
+	for _, s := range f.firewall {
+		if !s.Is("zone") {
+			continue
+		}
+		for _, n := range s.Words("network") {
+			if slices.Contains(networks, n) {
+				return s.Text("name")
+			}
+		}
+		for _, d := range s.Words("device") {
+			if stem, all := strings.CutSuffix(d, "+"); d == device || all && device != "" && strings.HasPrefix(device, stem) {
+				return s.Text("name")
 			}
 		}
 	}
-	if len(out) == 0 {
-		out = append(out, row{"firewall-zone", levelOK, "the firewall's zone " + z.Name + " has the tunnels, and forwards between them and this home", ""})
+	return otherwise
+}
+
+// forwards tells whether what comes from one zone is let through to another.
+func (f *facts) forwards(from, to string) bool {
+	for _, s := range f.firewall {
+		src, dest := s.Text("src"), s.Text("dest")
+		if s.Is("forwarding") && (src == from || src == "*") && (dest == to || dest == "*") && s.Word("family") != "ipv6" ||
+			s.Is("defaults") && s.Word("forward") == "accept" {
+			return true
+		}
+	}
+	return false
+}
+
+// inRule is a rule of the firewall about what comes into the router.
+type inRule struct {
+	name             string
+	ports            []config.Ports // none: all
+	accept, off, few bool           // few: under conditions only
+}
+
+// rules are those for a protocol from a zone, in their order: the first that fits
+// decides.
+func (f *facts) rules(zone, proto string) (out []inRule) {
+	protos := "tcp 6 tcpudp all any *"
+	if proto == "udp" {
+		protos = "udp 17 tcpudp all any *"
+	}
+	for _, s := range f.firewall {
+		r := inRule{name: s.Label, accept: s.Word("target") == "accept", off: !s.Truth("enabled", true),
+			few: !s.Only("name src proto dest_port target enabled family log counter")}
+		about := s.Text("proto") == ""
+		for _, p := range s.Words("proto") {
+			about = about || config.Among(protos, strings.ToLower(p))
+		}
+		for _, w := range s.Words("dest_port") {
+			p, ok := config.ParsePorts(strings.ReplaceAll(w, ":", "-"))
+			r.ports, r.few = append(r.ports, p), r.few || !ok // one that is negated, say
+		}
+		if s.Kind("rule") && about && config.Among("* "+zone, s.Text("src")) && s.Text("dest") == "" && s.Word("family") != "ipv6" && config.Among("accept reject drop", s.Word("target")) {
+			out = append(out, r)
+		}
 	}
 	return out
 }
 
-// zonesOf are the zones of some interfaces and devices, else the one of that name.
-func zonesOf(fw *config.Firewall, networks, devices []string, name string) (out []*config.Zone) {
-	for i := range fw.Zones {
-		z := &fw.Zones[i]
-		if slices.ContainsFunc(z.Networks, func(n string) bool { return len(devices) == 0 && slices.Contains(networks, n) }) || slices.ContainsFunc(devices, z.Has) {
-			out = append(out, z)
-		}
-	}
-	for i := 0; len(out) == 0 && i < len(fw.Zones); i++ {
-		if fw.Zones[i].Name == name {
-			out = append(out, &fw.Zones[i])
-		}
-	}
-	return out
-}
-
-// checkOpen tells whether others may call, and the tunnels may come in.
-func checkOpen(f *facts) (out []row) {
-	var zones []*config.Zone
-	for _, l := range f.lines {
-		for _, z := range append(zonesOf(&f.firewall, []string{l.name}, nil, ""), zonesOf(&f.firewall, nil, []string{l.device}, "")...) {
-			if !slices.Contains(zones, z) {
-				zones = append(zones, z)
+func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, option, otherwise string) {
+	out.id = "firewall-" + proto
+	rules := f.rules(zone, proto)
+	open, why := true, ""
+	for p := int(want.Low); p <= int(want.High) && open; p++ {
+		if open, why = letsIn(rules, uint16(p)); why == "" && !open {
+			for _, s := range f.firewall { // whoever wants that turns nothing away
+				open = open || s.Is("zone") && s.Text("name") == zone && s.Word("input") == "accept"
 			}
 		}
 	}
-	if len(zones) == 0 {
-		zones = zonesOf(&f.firewall, []string{"wan"}, nil, "wan")
+	name := strings.ToUpper(proto) + " " + want.String()
+	if open {
+		out.ok("the firewall lets % in from zone %", name, zone)
+		return
 	}
-	if len(zones) == 0 {
-		return []row{{"firewall-wan", levelWarn, "no zone of the firewall has the line to the Internet", "put its interface into a zone, wan say" + firewallThen}}
+	advice := firewallAnew
+	for i := range rules {
+		if r := &rules[i]; why == "" && r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
+			why = ": rule " + r.name + " has " + texts(r.ports) + ", which is not what option " + option + " says"
+			advice = "\n/etc/init.d/htip restart makes the rule follow the option"
+		}
 	}
-	for _, z := range zones {
-		out = append(out, checkPorts(&f.firewall, z, "tcp", config.Ports{Low: f.main.Port, High: f.main.Port}, "port", "other homes can't call"))
-		out = append(out, checkPorts(&f.firewall, z, "udp", tunnelPorts(&f.main), "l2tp_port", "tunnels that other homes, or users, begin don't come up"))
-	}
-	return out
+	out.bad("the firewall does not let % in from zone %%; %"+advice, name, zone, why, otherwise)
 }
 
-func checkPorts(fw *config.Firewall, z *config.Zone, proto string, want config.Ports, option, otherwise string) row {
-	id, name := "firewall-"+proto, strings.ToUpper(proto)+" "+want.String()
-	why := ""
-	for p := int(want.Low); p <= int(want.High); p++ {
-		var open bool
-		if open, why = letsIn(fw, z, proto, uint16(p)); !open {
+// letsIn tells whether rules let a port in; why not, when there is more to say
+// than that there is none.
+func letsIn(rules []inRule, port uint16) (open bool, why string) {
+	for i := range rules {
+		r := &rules[i]
+		if len(r.ports) > 0 && !slices.ContainsFunc(r.ports, func(p config.Ports) bool { return p.Low <= port && port <= p.High }) {
+			continue
+		}
+		what := " turns it away"
+		switch {
+		case r.off:
+			what = " is disabled"
+		case r.few:
+			what = " does so under conditions only"
+		case r.accept:
+			return true, ""
+		}
+		if !r.off && !r.few || r.accept {
+			why = ": rule " + r.name + what
+		}
+		if !r.off && !r.few {
 			break
 		}
-		why = ""
-		if p == int(want.High) {
-			return row{id, levelOK, "the firewall lets " + name + " in from zone " + z.Name, ""}
-		}
 	}
-	advice := firewallFresh
-	if why == "" { // others than are wanted?
-		for _, r := range fw.Rules {
-			if strings.HasPrefix(r.Name, "htip_") && r.Source == z.Name && r.Accept && r.Enabled && len(r.Protos) == 1 && r.Speaks(proto) && len(r.Ports) > 0 {
-				why = fmt.Sprintf(": rule %s lets %s in, which is not what option %s says", r.Name, texts(r.Ports), option)
-				advice = "/etc/init.d/htip restart makes the rule follow the option"
-			}
-		}
-	} else {
-		advice = "change that rule" + firewallThen
-	}
-	return row{id, levelBad, "the firewall does not let all of " + name + " in from zone " + z.Name + why + "; " + otherwise, advice}
-}
-
-// letsIn tells whether the router may be called at a port from a zone; why not,
-// when there is more to say than that nobody has thought of it.
-func letsIn(fw *config.Firewall, z *config.Zone, proto string, port uint16) (open bool, why string) {
-	for i := range fw.Rules {
-		r := &fw.Rules[i]
-		switch {
-		case !r.Fits(z.Name, proto, port):
-		case r.Accept && !r.Enabled:
-			why = ": rule " + r.Name + " is disabled"
-		case r.Accept && r.Narrow && r.Enabled:
-			why = ": rule " + r.Name + " lets it in under conditions only"
-		case r.Accept:
-			return true, ""
-		case r.Enabled && !r.Narrow:
-			return false, ": rule " + r.Name + " turns it away"
-		}
-	}
-	return z.Input, why
+	return false, why
 }

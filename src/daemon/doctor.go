@@ -35,44 +35,34 @@ func (d *Daemon) busDoctor(ctx context.Context, _ *ubus.Request) (ubus.Table, er
 		return nil, ubus.ErrTimeout
 	}
 	d.outside(ctx, f)
-	rows := ubus.Array{}
-	for _, r := range examine(f) {
-		rows = append(rows, ubus.T("id", r.id, "level", r.level, "text", r.text, "advice", r.advice))
-	}
-	return ubus.T("rows", rows), nil
+	return ubus.T("rows", examine(f)), nil
 }
 
 // inside gathers what the loop knows.
 func (d *Daemon) inside(f *facts) {
-	f.main, f.homeErr, f.networks = d.cfg.Main, d.homeErr, d.home.Networks
-	f.shared = notShared(&d.cfg.Main, d.ifaces)
-	for _, p := range d.problems {
-		f.problems = append(f.problems, p.String())
-	}
-	f.users = d.usersLack()
-	f.lacks, f.protocols, f.weak = d.lacks(), d.protocols(), d.weak()
+	f.main, f.networks, f.troubles, f.protocols = d.cfg.Main, d.home.Networks, d.troubles(), d.protocols()
 	for _, w := range d.wans {
-		t, _ := w.(ubus.Table)
-		name, _ := t.GetString("interface")
-		device, _ := t.GetString("device")
-		text, _ := t.GetString("address")
-		if a, err := netip.ParseAddr(text); err == nil {
-			f.lines = append(f.lines, line{name, device, a})
+		text := func(name string) string {
+			s, _ := w.(ubus.Table).GetString(name)
+			return s
+		}
+		if a, err := netip.ParseAddr(text("address")); err == nil {
+			f.lines = append(f.lines, line{text("interface"), text("device"), a})
 		}
 	}
 	for _, s := range d.gw.Status() {
 		if p := d.peer(s.Peer); p != nil {
-			f.peers = append(f.peers, peerFacts{name: p.Name, domain: p.Domain, port: p.Port, up: s.State == htip.Up, reason: s.Reason, text: s.Text})
+			f.peers = append(f.peers, &peerFacts{name: p.Name, domain: p.Domain, port: p.Port, up: s.State == htip.Up, reason: s.Reason, text: s.Text})
 		}
 	}
 }
 
 // outside gathers what takes time, until ctx ends at the latest.
 func (d *Daemon) outside(ctx context.Context, f *facts) {
-	f.now, f.built, f.unset = time.Now(), builtAt(), clockUnset()
+	f.now, f.built, f.unset = time.Now().Unix(), builtAt(), clockUnset()
 	if d.opt.Firewall != "" {
-		f.firewall, f.firewallErr = config.LoadFirewall(d.opt.Firewall)
-		if f.hasFirewall = f.firewallErr == nil; errors.Is(f.firewallErr, os.ErrNotExist) {
+		f.firewall, f.firewallErr = config.LoadSections(d.opt.Firewall)
+		if errors.Is(f.firewallErr, os.ErrNotExist) {
 			f.firewallErr = nil
 		}
 	}
@@ -99,8 +89,8 @@ func (d *Daemon) outside(ctx context.Context, f *facts) {
 			}
 		})
 	}
-	for i := range f.peers {
-		if p := &f.peers[i]; !p.up && p.domain != "" {
+	for _, p := range f.peers {
+		if !p.up && p.domain != "" {
 			todo <- p
 		}
 	}
@@ -132,12 +122,12 @@ func (d *Daemon) visit(ctx context.Context, p *peerFacts) {
 }
 
 // builtAt is the time of the program's file: packages keep it.
-func builtAt() time.Time {
+func builtAt() int64 {
 	st, err := os.Stat("/proc/self/exe")
 	if err != nil {
-		return time.Time{}
+		return 0
 	}
-	return st.ModTime()
+	return st.ModTime().Unix()
 }
 
 // clockUnset tells whether the kernel knows that no program keeps its clock at
