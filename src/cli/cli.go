@@ -335,27 +335,11 @@ func (c *command) key() error {
 }
 
 func (c *command) status(ctx context.Context, b bus) error {
-	t, err := c.call(ctx, b, "status", nil)
-	if err != nil {
-		return err
-	}
-	if c.json {
-		return c.printJSON(t)
-	}
-	_, err = io.WriteString(c.out, statusText(t, time.Now()))
-	return err
+	return c.show(ctx, b, "status", nil, func(t ubus.Table) string { return statusText(t, time.Now()) })
 }
 
 func (c *command) peers(ctx context.Context, b bus) error {
-	t, err := c.call(ctx, b, "peers", nil)
-	if err != nil {
-		return err
-	}
-	if c.json {
-		return c.printJSON(t)
-	}
-	_, err = io.WriteString(c.out, peersText(t))
-	return err
+	return c.show(ctx, b, "peers", nil, peersText)
 }
 
 func (c *command) hosts(ctx context.Context, b bus) error {

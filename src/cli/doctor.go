@@ -12,9 +12,9 @@ import (
 // doctor prints what is wrong with this home. Who has waited for a second is told
 // what for.
 func (c *command) doctor(ctx context.Context, b bus) error {
-	for i, text := range []string{"looking up names, and knocking at the ports of other homes ...", "some do not answer; a few seconds more ..."} {
-		defer time.AfterFunc(time.Duration(1+2*i)*time.Second, func() { fmt.Fprintln(c.err, text) }).Stop()
-	}
+	defer time.AfterFunc(time.Second, func() {
+		fmt.Fprintln(c.err, "looking up names, and knocking at the ports of other homes; some do not answer ...")
+	}).Stop()
 	return c.show(ctx, b, "doctor", nil, doctorText)
 }
 

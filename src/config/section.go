@@ -13,7 +13,7 @@ type Section struct {
 }
 
 // LoadSections reads such a file; errors are those of Load.
-func LoadSections(path string) (out []Section, err error) {
+func LoadSections(path string) (out []*Section, err error) {
 	data, err := readFile(path)
 	if err != nil {
 		return nil, err
@@ -23,21 +23,21 @@ func LoadSections(path string) (out []Section, err error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for i, label := range d.labels() {
-		out = append(out, Section{d.sections[i], label})
+		out = append(out, &Section{d.sections[i], label})
 	}
 	return out, nil
 }
 
 // Kind tells whether the section is of a type, Is whether it is and not switched
 // off.
-func (s Section) Kind(kind string) bool { return s.s.kind == kind }
+func (s *Section) Kind(kind string) bool { return s.s.kind == kind }
 
 // Is: see Kind.
-func (s Section) Is(kind string) bool { return s.Kind(kind) && s.Truth("enabled", true) }
+func (s *Section) Is(kind string) bool { return s.Kind(kind) && s.Truth("enabled", true) }
 
 // Words are the values of an option or list, each split at white space, as fw4
 // does.
-func (s Section) Words(name string) (out []string) {
+func (s *Section) Words(name string) (out []string) {
 	if o := s.s.option(name); o != nil {
 		for _, v := range o.values {
 			out = append(out, strings.Fields(v)...)
@@ -47,7 +47,7 @@ func (s Section) Words(name string) (out []string) {
 }
 
 // Text is the value of an option, "" without one.
-func (s Section) Text(name string) string {
+func (s *Section) Text(name string) string {
 	if o := s.s.option(name); o != nil {
 		return o.values[0]
 	}
@@ -55,10 +55,10 @@ func (s Section) Text(name string) string {
 }
 
 // Word is Text in lower case.
-func (s Section) Word(name string) string { return lower(s.Text(name)) }
+func (s *Section) Word(name string) string { return lower(s.Text(name)) }
 
 // Truth is an option that is a truth value; otherwise, when it is none.
-func (s Section) Truth(name string, otherwise bool) bool {
+func (s *Section) Truth(name string, otherwise bool) bool {
 	switch w := s.Word(name); {
 	case Among("1 on true yes enabled", w):
 		return true
@@ -69,7 +69,7 @@ func (s Section) Truth(name string, otherwise bool) bool {
 }
 
 // Only tells whether all options of the section are among these.
-func (s Section) Only(names string) bool {
+func (s *Section) Only(names string) bool {
 	for _, o := range s.s.options {
 		if !Among(names, o.name) {
 			return false

@@ -282,12 +282,8 @@ func (d *Daemon) keyTable() ubus.Table {
 
 func (d *Daemon) statusTable() ubus.Table {
 	var problems []string
-	troubles := d.troubles()
-	for i, t := range troubles {
+	for _, t := range d.troubles() {
 		problems = append(problems, t.text)
-		if t.id == "missing" && (i+1 == len(troubles) || troubles[i+1].id != t.id) {
-			problems = append(problems, lookedOnce)
-		}
 	}
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
@@ -307,27 +303,29 @@ func (d *Daemon) statusTable() ubus.Table {
 
 // trouble is something that is wrong here, as status and the doctor say it, and
 // what the doctor advises.
-type trouble struct{ id, text, advice string }
+type trouble struct{ id, level, text, advice string }
 
 func (d *Daemon) troubles() (out []trouble) {
 	const edit = "correct it in /etc/config/htip, then /etc/init.d/htip reload"
-	add := func(id, advice string, texts ...string) {
+	add := func(id, level, advice string, texts ...string) {
 		for _, t := range texts {
-			out = append(out, trouble{id, t, advice})
+			out = append(out, trouble{id, level, t, advice})
 		}
 	}
 	if d.homeErr != nil {
-		add("home", edit, d.homeErr.Error())
+		add("home", "bad", edit, d.homeErr.Error())
 	}
-	add("interface", "ifstatus with its name says more; list interface names those that are shared", notShared(&d.cfg.Main, d.ifaces)...)
+	add("interface", "bad", "ifstatus with its name says more; list interface names those that are shared", notShared(&d.cfg.Main, d.ifaces)...)
 	for _, p := range d.problems {
-		add("config", edit, p.String())
+		add("config", "bad", edit, p.String())
 	}
-	add("missing", lookedOnce, d.lacks()...)
-	add("unsafe", "", d.weak()...)
+	if lacks := d.lacks(); len(lacks) > 0 {
+		add("missing", "warn", "", append(lacks, lookedOnce)...)
+	}
+	add("unsafe", "warn", "", d.weak()...)
 	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
 		if err != nil {
-			add("users", "the user guide has each of these sentences", "users can't come in: "+plain(err))
+			add("users", "bad", "the user guide has this sentence", "users can't come in: "+plain(err))
 		}
 	}
 	return out

@@ -29,7 +29,7 @@ type facts struct {
 	own    []netip.Addr
 	ownErr error
 
-	firewall    []config.Section // none: it is not looked at
+	firewall    []*config.Section // none: it is not looked at
 	firewallErr error
 
 	hasDnsmasq      bool
@@ -51,8 +51,8 @@ type peerFacts struct {
 	up           bool
 	reason       htip.Reason // of the last failure
 	text         string
-	asked        bool // what follows is known
-	addrs        []netip.Addr
+	asked        bool       // what follows is known
+	addr         netip.Addr // where it was knocked last
 	lookup       error
 	knock        error
 }
@@ -106,18 +106,13 @@ func examine(f *facts) ubus.Array {
 }
 
 func (f *facts) checkHome(out *report) {
-	home := false
+	out.id = "home"
+	if len(f.troubles) == 0 || f.troubles[0].id != out.id {
+		out.ok("other homes may reach %", texts(f.networks))
+	}
 	for _, t := range f.troubles {
 		out.id = t.id
-		home = home || t.id == "home"
-		if t.id == "missing" || t.id == "unsafe" {
-			out.warn("%\n%", t.text, t.advice)
-		} else {
-			out.bad("%\n%", t.text, t.advice)
-		}
-	}
-	if out.id = "home"; !home {
-		out.ok("other homes may reach %", texts(f.networks))
+		out.add(t.level, "%\n%", []string{t.text, t.advice})
 	}
 	out.id = "netifd"
 	if f.netifd != nil {
@@ -127,10 +122,14 @@ func (f *facts) checkHome(out *report) {
 	}
 	out.id = "protocol"
 	const install = "\ninstall kmod-wireguard, then /etc/init.d/htip restart"
+	safe := false
+	for _, p := range f.protocols {
+		safe = safe || p.Encrypted()
+	}
 	switch names := texts(f.protocols); {
 	case names == "":
 		out.bad("this router can make no tunnel at all" + install)
-	case !slices.ContainsFunc(f.protocols, htip.Protocol.Encrypted):
+	case !safe:
 		out.warn("this router can make tunnels by % only, which is not safe"+install, names)
 	default:
 		out.ok("this router can make tunnels by %", names)
@@ -187,7 +186,12 @@ func (f *facts) checkLine(out *report) {
 }
 
 func (f *facts) isHere(a netip.Addr) bool {
-	return slices.ContainsFunc(f.lines, func(l line) bool { return l.address == a })
+	for i := range f.lines {
+		if f.lines[i].address == a {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *facts) checkName(out *report) {
@@ -246,11 +250,7 @@ func (f *facts) checkNames(out *report) {
 
 // checkPeer says one thing of another home: the first that is in the way.
 func (f *facts) checkPeer(out *report, p *peerFacts) {
-	var a netip.Addr
-	if len(p.addrs) > 0 {
-		a = p.addrs[0]
-	}
-	at := netip.AddrPortFrom(a, p.port).String()
+	a := p.addr.String()
 	const leads = "the name of %, %, leads to %"
 	switch {
 	case p.up:
@@ -263,14 +263,14 @@ func (f *facts) checkPeer(out *report, p *peerFacts) {
 		out.warn("% was not looked at: the time was over\nhtip doctor once more, or htip connect % --wait", p.name, p.name)
 	case p.lookup != nil:
 		out.notFound(p.name, p.domain, p.lookup)
-	case f.isHere(a):
-		out.bad(leads+", which is this router\noption domain of % must be that home's own name", p.name, p.domain, a.String(), p.name)
-	case p.knock != nil && !public(a):
-		out.bad(leads+", which is no public address, and nothing answers there: %\nits dynamic DNS must publish its address on the Internet; or let % connect to this home", p.name, p.domain, at, p.knock.Error(), p.name)
+	case f.isHere(p.addr):
+		out.bad(leads+", which is this router\noption domain of % must be that home's own name", p.name, p.domain, a, p.name)
+	case p.knock != nil && !public(p.addr):
+		out.bad(leads+", which is no public address, and nothing answers there: %\nits dynamic DNS must publish its address on the Internet; or let % connect to this home", p.name, p.domain, a, p.knock.Error(), p.name)
 	case p.knock != nil:
-		out.bad("% (%) does not answer at %: %\nhtip doctor there says whether it runs, and whether its port is open. Or let % connect to this home", p.name, p.domain, at, p.knock.Error(), p.name)
+		out.bad("% (%) does not answer at %: %\nhtip doctor there says whether it runs, and whether its port is open. Or let % connect to this home", p.name, p.domain, a, p.knock.Error(), p.name)
 	case !said(out, p):
-		out.ok("% answers at %; there is no tunnel now: htip connect %", p.name, at, p.name)
+		out.ok("% answers at %; there is no tunnel now: htip connect %", p.name, a, p.name)
 	}
 }
 

@@ -91,9 +91,17 @@ func (f *facts) zone(networks []string, device, otherwise string) string {
 // forwards tells whether what comes from one zone is let through to another.
 func (f *facts) forwards(from, to string) bool {
 	for _, s := range f.firewall {
-		src, dest := s.Text("src"), s.Text("dest")
-		if s.Is("forwarding") && (src == from || src == "*") && (dest == to || dest == "*") && s.Word("family") != "ipv6" ||
-			s.Is("defaults") && s.Word("forward") == "accept" {
+		if s.Is("forwarding") && config.Among("* "+from, s.Text("src")) && config.Among("* "+to, s.Text("dest")) && s.Word("family") != "ipv6" {
+			return true
+		}
+	}
+	return f.accepts("defaults", "", "forward")
+}
+
+// accepts tells whether a zone, or the whole, accepts what nothing else is said of.
+func (f *facts) accepts(kind, name, policy string) bool {
+	for _, s := range f.firewall {
+		if s.Is(kind) && s.Text("name") == name && s.Word(policy) == "accept" {
 			return true
 		}
 	}
@@ -109,25 +117,29 @@ type inRule struct {
 
 // rules are those for a protocol from a zone, in their order: the first that fits
 // decides.
-func (f *facts) rules(zone, proto string) (out []inRule) {
+func (f *facts) rules(zone, proto string) (out []*inRule) {
 	protos := "tcp 6 tcpudp all any *"
 	if proto == "udp" {
 		protos = "udp 17 tcpudp all any *"
 	}
 	for _, s := range f.firewall {
-		r := inRule{name: s.Label, accept: s.Word("target") == "accept", off: !s.Truth("enabled", true),
-			few: !s.Only("name src proto dest_port target enabled family log counter")}
+		if !s.Kind("rule") || !config.Among("* "+zone, s.Text("src")) || s.Text("dest") != "" || s.Word("family") == "ipv6" || !config.Among("accept reject drop", s.Word("target")) {
+			continue
+		}
 		about := s.Text("proto") == ""
 		for _, p := range s.Words("proto") {
-			about = about || config.Among(protos, strings.ToLower(p))
+			about = about || config.Among(protos, p)
 		}
+		if !about {
+			continue
+		}
+		r := &inRule{name: s.Label, accept: s.Word("target") == "accept", off: !s.Truth("enabled", true)}
+		r.few = !s.Only("name src proto dest_port target enabled family log counter")
 		for _, w := range s.Words("dest_port") {
 			p, ok := config.ParsePorts(strings.ReplaceAll(w, ":", "-"))
 			r.ports, r.few = append(r.ports, p), r.few || !ok // one that is negated, say
 		}
-		if s.Kind("rule") && about && config.Among("* "+zone, s.Text("src")) && s.Text("dest") == "" && s.Word("family") != "ipv6" && config.Among("accept reject drop", s.Word("target")) {
-			out = append(out, r)
-		}
+		out = append(out, r)
 	}
 	return out
 }
@@ -137,11 +149,7 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 	rules := f.rules(zone, proto)
 	open, why := true, ""
 	for p := int(want.Low); p <= int(want.High) && open; p++ {
-		if open, why = letsIn(rules, uint16(p)); why == "" && !open {
-			for _, s := range f.firewall { // whoever wants that turns nothing away
-				open = open || s.Is("zone") && s.Text("name") == zone && s.Word("input") == "accept"
-			}
-		}
+		open, why = letsIn(rules, uint16(p), f.accepts("zone", zone, "input"))
 	}
 	name := strings.ToUpper(proto) + " " + want.String()
 	if open {
@@ -149,8 +157,8 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 		return
 	}
 	advice := firewallAnew
-	for i := range rules {
-		if r := &rules[i]; why == "" && r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
+	for _, r := range rules {
+		if why == "" && r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
 			why = ": rule " + r.name + " has " + texts(r.ports) + ", which is not what option " + option + " says"
 			advice = "\n/etc/init.d/htip restart makes the rule follow the option"
 		}
@@ -160,14 +168,16 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 
 // letsIn tells whether rules let a port in; why not, when there is more to say
 // than that there is none.
-func letsIn(rules []inRule, port uint16) (open bool, why string) {
-	for i := range rules {
-		r := &rules[i]
-		if len(r.ports) > 0 && !slices.ContainsFunc(r.ports, func(p config.Ports) bool { return p.Low <= port && port <= p.High }) {
-			continue
+func letsIn(rules []*inRule, port uint16, otherwise bool) (open bool, why string) {
+	for _, r := range rules {
+		about := len(r.ports) == 0
+		for _, p := range r.ports {
+			about = about || p.Low <= port && port <= p.High
 		}
 		what := " turns it away"
 		switch {
+		case !about, (r.off || r.few) && !r.accept:
+			continue
 		case r.off:
 			what = " is disabled"
 		case r.few:
@@ -175,12 +185,9 @@ func letsIn(rules []inRule, port uint16) (open bool, why string) {
 		case r.accept:
 			return true, ""
 		}
-		if !r.off && !r.few || r.accept {
-			why = ": rule " + r.name + what
-		}
-		if !r.off && !r.few {
-			break
+		if why = ": rule " + r.name + what; !r.accept {
+			return false, why
 		}
 	}
-	return false, why
+	return otherwise, why
 }

@@ -20,7 +20,6 @@ const (
 	doctorLimit = 5 * time.Second
 	knockLimit  = 2 * time.Second
 	knockers    = 8 // homes that are looked at at a time
-	knockAddrs  = 2 // addresses of a name
 )
 
 // busDoctor says what is wrong with this home. It changes nothing.
@@ -29,7 +28,6 @@ func (d *Daemon) busDoctor(ctx context.Context, _ *ubus.Request) (ubus.Table, er
 	defer d.examining.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
 	defer cancel()
-	defer context.AfterFunc(d.ctx, cancel)()
 	f := &facts{}
 	if !d.call(ctx, func() { d.inside(f) }) {
 		return nil, ubus.ErrTimeout
@@ -70,13 +68,13 @@ func (d *Daemon) outside(ctx context.Context, f *facts) {
 		f.dropIn = d.drop.InPlace()
 	}
 	var all sync.WaitGroup
-	all.Go(func() { _, f.netifd = d.opt.Netifd(ctx) })
 	all.Go(func() {
 		if f.main.Domain != "" {
 			f.own, f.ownErr = d.names.Resolve(ctx, f.main.Domain)
 		}
 	})
 	all.Go(func() {
+		_, f.netifd = d.opt.Netifd(ctx)
 		if f.hasDnsmasq {
 			f.reached = d.names.Reached(ctx)
 		}
@@ -104,18 +102,13 @@ func (d *Daemon) visit(ctx context.Context, p *peerFacts) {
 	if ctx.Err() != nil {
 		return
 	}
-	p.addrs, p.lookup = d.names.Resolve(ctx, p.domain)
-	if p.lookup == nil {
-		one, cancel := context.WithTimeout(ctx, knockLimit)
-		defer cancel()
-		for i, a := range p.addrs[:min(knockAddrs, len(p.addrs))] {
-			err := control.Knock(one, netip.AddrPortFrom(a, p.port))
-			if i == 0 || err == nil {
-				p.addrs[0], p.knock = a, err
-			}
-			if err == nil {
-				break
-			}
+	addrs, err := d.names.Resolve(ctx, p.domain)
+	p.lookup = err
+	one, cancel := context.WithTimeout(ctx, knockLimit)
+	defer cancel()
+	for _, p.addr = range addrs {
+		if p.knock = control.Knock(one, netip.AddrPortFrom(p.addr, p.port)); p.knock == nil {
+			break
 		}
 	}
 	p.asked = ctx.Err() == nil

@@ -198,17 +198,10 @@ func (d *Dnsmasq) InPlace() error {
 	wanted, set := d.wanted, d.set
 	d.mu.Unlock()
 	have, err := readSome(d.path(), maxHostsFile)
-	switch {
-	case !set:
-		return errors.New("nothing is to be told yet")
-	case err != nil:
-		return err
-	case !bytes.Equal(have, wanted):
-		return fmt.Errorf("%s is not what it should be", d.path())
-	case exists(d.mark()):
-		return errors.New("it is still to be restarted")
+	if err == nil && (!set || !bytes.Equal(have, wanted) || exists(d.mark())) {
+		err = fmt.Errorf("%s is not yet, or no longer, as it should be", d.path())
 	}
-	return nil
+	return err
 }
 
 // restart restarts dnsmasq and takes the mark away.
