@@ -46,15 +46,12 @@ type line struct {
 
 // peerFacts are what is known of another home.
 type peerFacts struct {
-	name, domain string
-	port         uint16
-	up           bool
-	reason       htip.Reason // of the last failure
-	text         string
-	asked        bool       // what follows is known
-	addr         netip.Addr // where it was knocked last
-	lookup       error
-	knock        error
+	home   *config.Peer
+	last   htip.Status
+	asked  bool       // what follows is known
+	addr   netip.Addr // where it was knocked last
+	lookup error
+	knock  error
 }
 
 // report is what the checks write to.
@@ -99,7 +96,7 @@ func examine(f *facts) ubus.Array {
 	f.checkFirewall(out)
 	f.checkNames(out)
 	for _, p := range f.peers {
-		out.id = "peer:" + p.name
+		out.id = "peer:" + p.home.Name
 		f.checkPeer(out, p)
 	}
 	return out.rows
@@ -116,7 +113,7 @@ func (f *facts) checkHome(out *report) {
 	}
 	out.id = "netifd"
 	if f.netifd != nil {
-		out.warn("netifd does not answer on ubus: %\ninterfaces are known by their devices only. ubus call network.interface dump shows whether it is there; if not, restart the router", f.netifd.Error())
+		out.warn("netifd does not answer on ubus: %\ninterfaces are known by their devices only; restart the router", f.netifd.Error())
 	} else {
 		out.ok("netifd answers on ubus")
 	}
@@ -139,13 +136,13 @@ func (f *facts) checkHome(out *report) {
 // checkClock can't know the time; it knows what it can't be.
 func (f *facts) checkClock(out *report) {
 	out.id = "clock"
-	const advice = "\nset it: /etc/init.d/sysntpd restart, and list server in /etc/config/system. A router without a battery knows no time until then"
+	const advice = "\nset it: /etc/init.d/sysntpd restart, and list server in /etc/config/system"
 	now := time.Unix(f.now, 0).UTC().Format(time.DateTime)
 	switch {
 	case f.now < max(htip.ClockSet, f.built):
-		out.bad("this router's clock is wrong: it says %, UTC, which is before this program was made. Invites don't work, or expire at the wrong time"+advice, now)
+		out.bad("this router's clock is wrong: it says %, UTC, before this program was made. Invites don't work"+advice, now)
 	case f.unset:
-		out.warn("nothing has set this router's clock since it started: it says %, UTC. If that is wrong, invites expire at the wrong time"+advice, now)
+		out.warn("nothing has set this router's clock since it started: it says %, UTC. Invites may expire at the wrong time"+advice, now)
 	default:
 		out.ok("the clock has been set")
 	}
@@ -154,6 +151,9 @@ func (f *facts) checkClock(out *report) {
 // translated tells of addresses that only a carrier's translation has: RFC 6598,
 // and 192.0.0.0/24 of RFC 6333 and 7335.
 func translated(a netip.Addr) bool {
+	if !a.Is4() {
+		return false
+	}
 	b := a.As4()
 	return b[0] == 100 && b[1]&0xc0 == 64 || b[0] == 192 && b[1] == 0 && b[2] == 0
 }
@@ -198,27 +198,22 @@ func (f *facts) checkName(out *report) {
 	out.id = "name"
 	const leads = "this home's name % leads to %"
 	const look = "\nlook at the dynamic DNS (ddns-scripts) or at the name's A record, and at option domain"
-	name, addrs, wan := f.main.Domain, texts(f.own), ""
+	name, addrs, wan := f.main.Domain, texts(f.own), netip.IPv4Unspecified() // it has none
 	if len(f.lines) > 0 {
-		wan = f.lines[0].address.String()
+		wan = f.lines[0].address
 	}
+	here := slices.ContainsFunc(f.own, f.isHere)
 	switch {
 	case name == "":
 		out.warn("this home has no public name (option domain)" + onlyCalls + "\nget a name with dynamic DNS (ddns-scripts), then: uci set htip.main.domain=NAME; uci commit htip; /etc/init.d/htip reload")
 	case f.ownErr != nil:
 		out.notFound("this home", name, f.ownErr)
-	case slices.ContainsFunc(f.own, f.isHere) && len(f.own) > 1:
-		out.warn(leads+"; this router has %, and a name must not lead to others as well"+look, name, addrs, wan)
-	case slices.ContainsFunc(f.own, f.isHere):
+	case here && len(f.own) == 1:
 		out.ok(leads+", which is this router", name, addrs)
-	case !slices.ContainsFunc(f.own, public):
-		out.bad(leads+", where nobody on the Internet can call; this router has %"+look, name, addrs, wan)
-	case wan == "":
-		out.warn(leads+"; this router has no address on the Internet now", name, addrs)
-	case public(f.lines[0].address):
-		out.bad(leads+", but this router's address is %"+look, name, addrs, wan)
+	case here, public(wan), !slices.ContainsFunc(f.own, public):
+		out.bad(leads+", but this router's address is %"+look, name, addrs, wan.String())
 	default:
-		out.warn(leads+"; this router itself has %\nright if the former is the public address of the box before this router, as that shows it, and the ports are forwarded", name, addrs, wan)
+		out.warn(leads+"; this router itself has %\nright if the former is the public address of the box before this router, and that forwards the ports", name, addrs, wan.String())
 	}
 }
 
@@ -238,7 +233,7 @@ func (f *facts) checkNames(out *report) {
 	const again = "/etc/init.d/dnsmasq restart, then /etc/init.d/htip restart"
 	switch zone := f.main.Zone; {
 	case !f.hasDnsmasq:
-		out.bad("no dnsmasq was found: devices at home can't look up names below %\nit must run at port 53 of the LAN, with a conf-dir; then /etc/init.d/htip restart", zone)
+		out.bad("no dnsmasq was found: devices at home can't look up names below %\nit must run at port 53 of the LAN, with a conf-dir", zone)
 	case f.dropIn != nil:
 		out.bad("dnsmasq is not told whom to ask for names below %: %\nif htip has started just now, wait some seconds; otherwise "+again, zone, f.dropIn.Error())
 	case f.reached != nil:
@@ -250,34 +245,34 @@ func (f *facts) checkNames(out *report) {
 
 // checkPeer says one thing of another home: the first that is in the way.
 func (f *facts) checkPeer(out *report, p *peerFacts) {
-	a := p.addr.String()
 	const leads = "the name of %, %, leads to %"
+	name, domain, a := p.home.Name, p.home.Domain, p.addr.String()
 	switch {
-	case p.up:
-		out.ok("% is connected", p.name)
-	case p.domain == "":
+	case p.last.State == htip.Up:
+		out.ok("% is connected", name)
+	case domain == "":
 		if !said(out, p) {
-			out.ok("% is not connected; only it can connect, since it has no option domain", p.name)
+			out.ok("% is not connected; only it can connect, since it has no option domain", name)
 		}
 	case !p.asked:
-		out.warn("% was not looked at: the time was over\nhtip doctor once more, or htip connect % --wait", p.name, p.name)
+		out.warn("% was not looked at: the time was over\nhtip connect % --wait shows what happens", name, name)
 	case p.lookup != nil:
-		out.notFound(p.name, p.domain, p.lookup)
+		out.notFound(name, domain, p.lookup)
 	case f.isHere(p.addr):
-		out.bad(leads+", which is this router\noption domain of % must be that home's own name", p.name, p.domain, a, p.name)
+		out.bad(leads+", which is this router\noption domain of % must be that home's own name", name, domain, a, name)
 	case p.knock != nil && !public(p.addr):
-		out.bad(leads+", which is no public address, and nothing answers there: %\nits dynamic DNS must publish its address on the Internet; or let % connect to this home", p.name, p.domain, a, p.knock.Error(), p.name)
+		out.bad(leads+", which is no public address, and nothing answers: %\nits dynamic DNS must publish its address on the Internet; or let % connect", name, domain, a, p.knock.Error(), name)
 	case p.knock != nil:
-		out.bad("% (%) does not answer at %: %\nhtip doctor there says whether it runs, and whether its port is open. Or let % connect to this home", p.name, p.domain, a, p.knock.Error(), p.name)
+		out.bad("% (%) does not answer: %\nhtip doctor there says whether its port is open; or let % connect", name, domain, p.knock.Error(), name)
 	case !said(out, p):
-		out.ok("% answers at %; there is no tunnel now: htip connect %", p.name, a, p.name)
+		out.ok("% answers at %; there is no tunnel now: htip connect %", name, a, name)
 	}
 }
 
 // said tells of a refusal that is known, and whether there was one.
 func said(out *report, p *peerFacts) bool {
-	advice := "the user guide has each of these sentences; htip connect " + p.name + " --wait tries again"
-	switch p.reason {
+	advice := "the user guide has this sentence"
+	switch p.last.Reason {
 	case 0, htip.ReasonUnreachable, htip.ReasonUser, htip.ReasonShutdown:
 		return false
 	case htip.ReasonVersion, htip.ReasonMalformed:
@@ -289,9 +284,9 @@ func said(out *report, p *peerFacts) bool {
 	case htip.ReasonApproval:
 		advice = "somebody there has to approve this home: htip requests"
 	case htip.ReasonLink:
-		advice = "the UDP ports for tunnels are closed at the home that is called: htip doctor there"
+		advice = "the UDP ports are closed at the home that is called: htip doctor there"
 	}
-	out.bad("%, at the last attempt: %\n%", p.name, sentence(p.reason, p.text), advice)
+	out.bad("%, at the last attempt: %\n%", p.home.Name, sentence(p.last.Reason, p.last.Text), advice)
 	return true
 }
 

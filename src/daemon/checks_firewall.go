@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	firewallAnew = "\nmake htip's part anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart"
+	firewallAnew = "\nmake it anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart"
 	firewallThen = ", then /etc/init.d/firewall reload"
 )
 
@@ -49,7 +49,7 @@ func (f *facts) checkZone(out *report, z string) {
 	before := len(out.rows)
 	for _, s := range f.firewall {
 		if s.Is("zone") && s.Text("name") == z && s.Truth("masq", false) {
-			out.bad("the firewall's zone % masquerades: packets go into tunnels with the router's address, and the other homes drop them\ntake option masq out of the zone %"+firewallThen, z, z)
+			out.bad("the firewall's zone % masquerades: the other homes drop what comes with the router's address\ntake option masq out of the zone %"+firewallThen, z, z)
 		}
 	}
 	device := ""

@@ -50,7 +50,7 @@ func (d *Daemon) inside(f *facts) {
 	}
 	for _, s := range d.gw.Status() {
 		if p := d.peer(s.Peer); p != nil {
-			f.peers = append(f.peers, &peerFacts{name: p.Name, domain: p.Domain, port: p.Port, up: s.State == htip.Up, reason: s.Reason, text: s.Text})
+			f.peers = append(f.peers, &peerFacts{home: p, last: s})
 		}
 	}
 }
@@ -88,7 +88,7 @@ func (d *Daemon) outside(ctx context.Context, f *facts) {
 		})
 	}
 	for _, p := range f.peers {
-		if !p.up && p.domain != "" {
+		if p.last.State != htip.Up && p.home.Domain != "" {
 			todo <- p
 		}
 	}
@@ -102,12 +102,12 @@ func (d *Daemon) visit(ctx context.Context, p *peerFacts) {
 	if ctx.Err() != nil {
 		return
 	}
-	addrs, err := d.names.Resolve(ctx, p.domain)
+	addrs, err := d.names.Resolve(ctx, p.home.Domain)
 	p.lookup = err
 	one, cancel := context.WithTimeout(ctx, knockLimit)
 	defer cancel()
 	for _, p.addr = range addrs {
-		if p.knock = control.Knock(one, netip.AddrPortFrom(p.addr, p.port)); p.knock == nil {
+		if p.knock = control.Knock(one, netip.AddrPortFrom(p.addr, p.home.Port)); p.knock == nil {
 			break
 		}
 	}
