@@ -368,18 +368,11 @@ func (c *command) hosts(ctx context.Context, b bus) error {
 }
 
 func (c *command) disconnect(ctx context.Context, b bus) error {
-	t, err := c.call(ctx, b, "disconnect", c.peerArg())
-	if err != nil {
-		return err
-	}
-	if c.json {
-		return c.printJSON(t)
-	}
-	peer, _ := t.GetString("peer")
-	if was, _ := t.GetString("was"); was == "idle" {
-		fmt.Fprintf(c.out, "%s was not connected\n", peer)
-	} else {
-		fmt.Fprintf(c.out, "%s is disconnected\n", peer)
-	}
-	return nil
+	return c.show(ctx, b, "disconnect", c.peerArg(), func(t ubus.Table) string {
+		peer, _ := t.GetString("peer")
+		if was, _ := t.GetString("was"); was == "idle" {
+			return peer + " was not connected\n"
+		}
+		return peer + " is disconnected\n"
+	})
 }

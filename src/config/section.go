@@ -46,6 +46,16 @@ func (s *Section) Words(name string) (out []string) {
 	return out
 }
 
+// Any tells whether one of an option's Words is one of these.
+func (s *Section) Any(name, words string) bool {
+	for _, w := range s.Words(name) {
+		if Among(words, w) {
+			return true
+		}
+	}
+	return false
+}
+
 // Text is the value of an option, "" without one.
 func (s *Section) Text(name string) string {
 	if o := s.s.option(name); o != nil {

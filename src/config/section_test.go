@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,7 +10,7 @@ import (
 
 func TestSections(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "firewall")
-	if _, err := LoadSections(path); !os.IsNotExist(err) && err == nil {
+	if _, err := LoadSections(path); !errors.Is(err, os.ErrNotExist) {
 		t.Error("no file, no error")
 	}
 	if _, err := LoadSections(filepath.Dir(path)); err == nil {

@@ -282,8 +282,9 @@ func (d *Daemon) keyTable() ubus.Table {
 
 func (d *Daemon) statusTable() ubus.Table {
 	var problems []string
-	for _, t := range d.troubles() {
-		problems = append(problems, t.text)
+	for _, row := range d.troubles() {
+		text, _ := row.(ubus.Table).GetString("text")
+		problems = append(problems, text)
 	}
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
@@ -301,34 +302,41 @@ func (d *Daemon) statusTable() ubus.Table {
 	)
 }
 
-// trouble is something that is wrong here, as status and the doctor say it, and
-// what the doctor advises.
-type trouble struct{ id, level, text, advice string }
-
-func (d *Daemon) troubles() (out []trouble) {
-	const edit = "correct it in /etc/config/htip, then /etc/init.d/htip reload"
-	add := func(id, level, advice string, texts ...string) {
-		for _, t := range texts {
-			out = append(out, trouble{id, level, t, advice})
-		}
-	}
+// troubles is what is wrong here as far as the loop knows, as rows of the doctor;
+// status has their texts.
+func (d *Daemon) troubles() ubus.Array {
+	const edit = "\ncorrect it in /etc/config/htip, then /etc/init.d/htip reload"
+	out := &report{id: "home"}
 	if d.homeErr != nil {
-		add("home", "bad", edit, d.homeErr.Error())
+		out.bad("%"+edit, d.homeErr.Error())
 	}
-	add("interface", "bad", "ifstatus with its name says more; list interface names those that are shared", notShared(&d.cfg.Main, d.ifaces)...)
+	out.id = "interface"
+	for _, t := range notShared(&d.cfg.Main, d.ifaces) {
+		out.bad("%\nifstatus with its name says more; list interface names those that are shared", t)
+	}
+	out.id = "config"
 	for _, p := range d.problems {
-		add("config", "bad", edit, p.String())
+		out.bad("%"+edit, p.String())
 	}
-	if lacks := d.lacks(); len(lacks) > 0 {
-		add("missing", "warn", "", append(lacks, lookedOnce)...)
+	out.id = "missing"
+	lacks := d.lacks()
+	if len(lacks) > 0 {
+		lacks = append(lacks, lookedOnce)
 	}
-	add("unsafe", "warn", "", d.weak()...)
+	for _, t := range lacks {
+		out.warn("%", t)
+	}
+	out.id = "unsafe"
+	for _, t := range d.weak() {
+		out.warn("%", t)
+	}
+	out.id = "users"
 	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
 		if err != nil {
-			add("users", "bad", "the user guide has this sentence", "users can't come in: "+plain(err))
+			out.bad("users can't come in: %\nthe user guide has this sentence", plain(err))
 		}
 	}
-	return out
+	return out.rows
 }
 
 func prefixes(ps []netip.Prefix) []string {

@@ -21,7 +21,8 @@ type facts struct {
 
 	main      config.Main
 	networks  []netip.Prefix
-	troubles  []trouble
+	troubles  ubus.Array
+	homeless  bool // there is nothing to share; troubles say why
 	protocols []htip.Protocol
 	netifd    error
 
@@ -47,7 +48,7 @@ type line struct {
 // peerFacts are what is known of another home.
 type peerFacts struct {
 	home   *config.Peer
-	last   htip.Status
+	last   *htip.Status
 	asked  bool       // what follows is known
 	addr   netip.Addr // where it was knocked last
 	lookup error
@@ -104,12 +105,11 @@ func examine(f *facts) ubus.Array {
 
 func (f *facts) checkHome(out *report) {
 	out.id = "home"
-	if len(f.troubles) == 0 || f.troubles[0].id != out.id {
+	if f.homeless {
+		out.rows = f.troubles
+	} else {
 		out.ok("other homes may reach %", texts(f.networks))
-	}
-	for _, t := range f.troubles {
-		out.id = t.id
-		out.add(t.level, "%\n%", []string{t.text, t.advice})
+		out.rows = append(out.rows, f.troubles...)
 	}
 	out.id = "netifd"
 	if f.netifd != nil {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"slices"
 	"strings"
 
 	"htip/src/config"
@@ -30,7 +29,7 @@ func (f *facts) checkFirewall(out *report) {
 	if f.firewall == nil {
 		return
 	}
-	if z := f.zone(nil, datapath.DevicePrefix+"x", ""); z == "" {
+	if z := f.zone("", datapath.DevicePrefix+"x", ""); z == "" {
 		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes" + firewallAnew)
 	} else {
 		f.checkZone(out, z)
@@ -38,7 +37,7 @@ func (f *facts) checkFirewall(out *report) {
 	wan := "wan"
 	if len(f.lines) > 0 {
 		l := &f.lines[0]
-		wan = f.zone([]string{l.name}, l.device, wan)
+		wan = f.zone(l.name, l.device, wan)
 	}
 	f.checkPorts(out, wan, "tcp", onePort(f.main.Port), "port", "other homes can't call")
 	f.checkPorts(out, wan, "udp", tunnelPorts(&f.main), "l2tp_port", "tunnels that other homes or users begin don't come up")
@@ -52,11 +51,7 @@ func (f *facts) checkZone(out *report, z string) {
 			out.bad("the firewall's zone % masquerades: the other homes drop what comes with the router's address\ntake option masq out of the zone %"+firewallThen, z, z)
 		}
 	}
-	device := ""
-	if len(f.main.LANDevices) > 0 {
-		device = f.main.LANDevices[0]
-	}
-	home := f.zone(f.main.Interfaces, device, "lan")
+	home := f.zone(strings.Join(f.main.Interfaces, " "), strings.Join(f.main.LANDevices, " "), "lan")
 	if home != z && !f.forwards(home, z) {
 		out.bad(way+"devices here reach no other home"+need, home, z, home, z)
 	}
@@ -68,19 +63,18 @@ func (f *facts) checkZone(out *report, z string) {
 	}
 }
 
-// zone is the name of the first zone that has an interface or a device.
-func (f *facts) zone(networks []string, device, otherwise string) string {
+// zone is the name of the first zone that has one of some interfaces or devices,
+// which stand with blanks between; a pattern is held against the first device.
+func (f *facts) zone(networks, devices, otherwise string) string {
 	for _, s := range f.firewall {
 		if !s.Is("zone") {
 			continue
 		}
-		for _, n := range s.Words("network") {
-			if slices.Contains(networks, n) {
-				return s.Text("name")
-			}
+		if s.Any("network", networks) {
+			return s.Text("name")
 		}
 		for _, d := range s.Words("device") {
-			if stem, all := strings.CutSuffix(d, "+"); d == device || all && device != "" && strings.HasPrefix(device, stem) {
+			if stem, all := strings.CutSuffix(d, "+"); config.Among(devices, d) || all && strings.HasPrefix(devices, stem) {
 				return s.Text("name")
 			}
 		}
@@ -91,7 +85,7 @@ func (f *facts) zone(networks []string, device, otherwise string) string {
 // forwards tells whether what comes from one zone is let through to another.
 func (f *facts) forwards(from, to string) bool {
 	for _, s := range f.firewall {
-		if s.Is("forwarding") && config.Among("* "+from, s.Text("src")) && config.Among("* "+to, s.Text("dest")) && s.Word("family") != "ipv6" {
+		if s.Is("forwarding") && s.Any("src", "* "+from) && s.Any("dest", "* "+to) && s.Word("family") != "ipv6" {
 			return true
 		}
 	}
@@ -123,14 +117,8 @@ func (f *facts) rules(zone, proto string) (out []*inRule) {
 		protos = "udp 17 tcpudp all any *"
 	}
 	for _, s := range f.firewall {
-		if !s.Kind("rule") || !config.Among("* "+zone, s.Text("src")) || s.Text("dest") != "" || s.Word("family") == "ipv6" || !config.Among("accept reject drop", s.Word("target")) {
-			continue
-		}
-		about := s.Text("proto") == ""
-		for _, p := range s.Words("proto") {
-			about = about || config.Among(protos, p)
-		}
-		if !about {
+		if !s.Kind("rule") || !s.Any("src", "* "+zone) || s.Text("dest") != "" || s.Word("family") == "ipv6" || !config.Among("accept reject drop", s.Word("target")) ||
+			s.Text("proto") != "" && !s.Any("proto", protos) {
 			continue
 		}
 		r := &inRule{name: s.Label, accept: s.Word("target") == "accept", off: !s.Truth("enabled", true)}
@@ -159,7 +147,7 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 	advice := firewallAnew
 	for _, r := range rules {
 		if why == "" && r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
-			why = ": rule " + r.name + " has " + texts(r.ports) + ", which is not what option " + option + " says"
+			why = ": rule " + r.name + " has " + texts(r.ports) + ", not those of option " + option
 			advice = "\n/etc/init.d/htip restart makes the rule follow the option"
 		}
 	}

@@ -38,19 +38,20 @@ func (d *Daemon) busDoctor(ctx context.Context, _ *ubus.Request) (ubus.Table, er
 
 // inside gathers what the loop knows.
 func (d *Daemon) inside(f *facts) {
-	f.main, f.networks, f.troubles, f.protocols = d.cfg.Main, d.home.Networks, d.troubles(), d.protocols()
+	f.main, f.networks, f.troubles, f.homeless, f.protocols = d.cfg.Main, d.home.Networks, d.troubles(), d.homeErr != nil, d.protocols()
 	for _, w := range d.wans {
-		text := func(name string) string {
-			s, _ := w.(ubus.Table).GetString(name)
-			return s
-		}
-		if a, err := netip.ParseAddr(text("address")); err == nil {
-			f.lines = append(f.lines, line{text("interface"), text("device"), a})
+		t := w.(ubus.Table)
+		name, _ := t.GetString("interface")
+		device, _ := t.GetString("device")
+		text, _ := t.GetString("address")
+		if a, err := netip.ParseAddr(text); err == nil {
+			f.lines = append(f.lines, line{name, device, a})
 		}
 	}
-	for _, s := range d.gw.Status() {
-		if p := d.peer(s.Peer); p != nil {
-			f.peers = append(f.peers, &peerFacts{home: p, last: s})
+	last := d.gw.Status()
+	for i := range last {
+		if p := d.peer(last[i].Peer); p != nil {
+			f.peers = append(f.peers, &peerFacts{home: p, last: &last[i]})
 		}
 	}
 }

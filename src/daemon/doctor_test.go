@@ -71,7 +71,7 @@ func healthy(t *testing.T) *facts {
 		firewall: sections(t, goodFirewall), hasDnsmasq: true,
 	}
 	f.main.Domain = "alice.example.org"
-	f.peers = []*peerFacts{{home: &config.Peer{Name: "bob", Domain: "bob.example.org", Port: 4847}, asked: true, addr: netip.MustParseAddr("198.51.100.2")}}
+	f.peers = []*peerFacts{{home: &config.Peer{Name: "bob", Domain: "bob.example.org", Port: 4847}, last: &htip.Status{}, asked: true, addr: netip.MustParseAddr("198.51.100.2")}}
 	return f
 }
 
@@ -119,8 +119,12 @@ func TestDoctor(t *testing.T) {
 		change func(*facts)
 		want   string // beginning of the row, and parts of it behind "…"
 	}{
-		{"no home", func(f *facts) { f.troubles = []trouble{{"home", "bad", "br-lan has no IPv4 address", "x"}} }, "bad|home|br-lan has no"},
-		{"interface is down", func(f *facts) { f.troubles = []trouble{{"interface", "bad", "interface x is down: 100%", "x"}} }, "bad|interface|interface x is down: 100%|x"},
+		{"no home", func(f *facts) {
+			f.homeless, f.troubles = true, ubus.Array{ubus.T("id", "home", "level", "bad", "text", "br-lan has no IPv4 address")}
+		}, "bad|home|br-lan has no"},
+		{"interface is down", func(f *facts) {
+			f.troubles = ubus.Array{ubus.T("id", "interface", "level", "bad", "text", "interface x is down: 100%", "advice", "x")}
+		}, "bad|interface|interface x is down: 100%|x"},
 		{"netifd is silent", func(f *facts) { f.netifd = errors.New("no answer") }, "warn|netifd|…no answer"},
 		{"no protocol", func(f *facts) { f.protocols = nil }, "bad|protocol|…no tunnel at all…kmod-wireguard"},
 		{"no safe protocol", func(f *facts) { f.protocols = []htip.Protocol{htip.L2TP} }, "warn|protocol|…l2tp only"},
@@ -148,7 +152,7 @@ func TestDoctor(t *testing.T) {
 		{"not out", firewall("option dest 'htip'", "option dest 'wan'"), "bad|firewall|…from zone lan to htip"},
 		{"not in", firewall("option src 'htip'\n\toption dest 'lan'", "option src htip\noption dest lan\noption enabled 0"), "bad|firewall|…from zone htip to lan"},
 		{"everything is forwarded", firewall("option forward 'REJECT'", "option forward ACCEPT"), ""},
-		{"other TCP port", func(f *facts) { f.main.Port = 4848 }, "bad|firewall-tcp|…TCP 4848 in from zone wan: rule htip_control has 4847…option port says…htip restart"},
+		{"other TCP port", func(f *facts) { f.main.Port = 4848 }, "bad|firewall-tcp|…TCP 4848 in from zone wan: rule htip_control has 4847, not those of option port…htip restart"},
 		{"other UDP ports", func(f *facts) { f.main.L2TPPort = 17011 }, "bad|firewall-udp|…UDP 17010-17074…rule htip_vpn has 17009-17073"},
 		{"rule is off", firewall("option dest_port '4847'", "option dest_port 4847\noption enabled 0"), "bad|firewall-tcp|…rule htip_control is disabled"},
 		{"rule for some", firewall("option dest_port '4847'", "option dest_port 4847\noption src_ip 192.0.2.1"), "bad|firewall-tcp|…conditions only"},
