@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"htip/src/ubus"
@@ -18,17 +17,16 @@ func (c *command) doctor(ctx context.Context, b bus) error {
 	return c.show(ctx, b, "doctor", nil, doctorText)
 }
 
-func doctorText(t ubus.Table) string {
-	var b strings.Builder
+func doctorText(t ubus.Table) (out string) {
 	rows, _ := t.GetArray("rows")
 	for _, x := range rows {
 		row, _ := x.(ubus.Table)
 		level, _ := row.GetString("level")
 		text, _ := row.GetString("text")
-		fmt.Fprintf(&b, "%-5s %s\n", level, text)
+		out += (level + "      ")[:6] + text + "\n"
 		if advice, _ := row.GetString("advice"); advice != "" {
-			fmt.Fprintf(&b, "      -> %s\n", advice)
+			out += "      -> " + advice + "\n"
 		}
 	}
-	return b.String()
+	return out
 }

@@ -33,7 +33,6 @@ type facts struct {
 	firewall    []*config.Section // none: it is not looked at
 	firewallErr error
 
-	hasDnsmasq      bool
 	dropIn, reached error
 
 	peers []*peerFacts
@@ -144,7 +143,7 @@ func (f *facts) checkClock(out *report) {
 	case f.unset:
 		out.warn("nothing has set this router's clock since it started: it says %, UTC. Invites may expire at the wrong time"+advice, now)
 	default:
-		out.ok("the clock has been set")
+		out.ok("the clock is set")
 	}
 }
 
@@ -165,9 +164,8 @@ const onlyCalls = ": others can't call this home, it can call them"
 
 func (f *facts) checkLine(out *report) {
 	out.id = "wan"
-	const look = "\nlook at the WAN in LuCI under Network > Interfaces"
 	if len(f.lines) == 0 {
-		out.bad("there is no line to the Internet: no device with a default route has an IPv4 address" + look + ". option wan_device, if it is set, must be the right device")
+		out.bad("there is no line to the Internet: no device with a default route has an IPv4 address\nlook at the WAN in LuCI under Network > Interfaces, and at option wan_device")
 		return
 	}
 	l := &f.lines[0]
@@ -175,11 +173,9 @@ func (f *facts) checkLine(out *report) {
 	switch {
 	case translated(l.address):
 		out.warn("the provider translates this home's address, % (%), for many customers (CGNAT)"+onlyCalls+"\nask the provider for a public IPv4 address, or let the other homes have one", a, l.device)
-	case l.address.IsPrivate():
+	case !public(l.address):
 		out.warn("this router's address, % (%), is a private one. Unless the box before it forwards the ports"+onlyCalls+"\nin that box forward TCP port % and the UDP ports % to %, or switch it to bridge mode",
 			a, l.device, onePort(f.main.Port).String(), tunnelPorts(&f.main).String(), a)
-	case !public(l.address):
-		out.warn("this router's address, % (%), is none of the Internet"+onlyCalls+look, a, l.device)
 	default:
 		out.ok("this home has the public address % (%)", a, l.device)
 	}
@@ -232,8 +228,6 @@ func (f *facts) checkNames(out *report) {
 	out.id = "dnsmasq"
 	const again = "/etc/init.d/dnsmasq restart, then /etc/init.d/htip restart"
 	switch zone := f.main.Zone; {
-	case !f.hasDnsmasq:
-		out.bad("no dnsmasq was found: devices at home can't look up names below %\nit must run at port 53 of the LAN, with a conf-dir", zone)
 	case f.dropIn != nil:
 		out.bad("dnsmasq is not told whom to ask for names below %: %\nif htip has started just now, wait some seconds; otherwise "+again, zone, f.dropIn.Error())
 	case f.reached != nil:

@@ -22,6 +22,8 @@ const (
 	knockers    = 8 // homes that are looked at at a time
 )
 
+var errNoDnsmasq = errors.New("no dnsmasq was found at port 53 of the LAN")
+
 // busDoctor says what is wrong with this home. It changes nothing.
 func (d *Daemon) busDoctor(ctx context.Context, _ *ubus.Request) (ubus.Table, error) {
 	d.examining.Lock() // it makes connections
@@ -58,14 +60,17 @@ func (d *Daemon) inside(f *facts) {
 
 // outside gathers what takes time, until ctx ends at the latest.
 func (d *Daemon) outside(ctx context.Context, f *facts) {
-	f.now, f.built, f.unset = time.Now().Unix(), builtAt(), clockUnset()
+	f.now, f.unset = time.Now().Unix(), clockUnset()
+	if st, err := os.Stat("/proc/self/exe"); err == nil {
+		f.built = st.ModTime().Unix() // packages keep it
+	}
 	if d.opt.Firewall != "" {
 		f.firewall, f.firewallErr = config.LoadSections(d.opt.Firewall)
 		if errors.Is(f.firewallErr, os.ErrNotExist) {
 			f.firewallErr = nil
 		}
 	}
-	if f.hasDnsmasq = d.drop != nil; f.hasDnsmasq {
+	if f.dropIn = errNoDnsmasq; d.drop != nil {
 		f.dropIn = d.drop.InPlace()
 	}
 	var all sync.WaitGroup
@@ -76,7 +81,7 @@ func (d *Daemon) outside(ctx context.Context, f *facts) {
 	})
 	all.Go(func() {
 		_, f.netifd = d.opt.Netifd(ctx)
-		if f.hasDnsmasq {
+		if f.dropIn == nil {
 			f.reached = d.names.Reached(ctx)
 		}
 	})
@@ -113,15 +118,6 @@ func (d *Daemon) visit(ctx context.Context, p *peerFacts) {
 		}
 	}
 	p.asked = ctx.Err() == nil
-}
-
-// builtAt is the time of the program's file: packages keep it.
-func builtAt() int64 {
-	st, err := os.Stat("/proc/self/exe")
-	if err != nil {
-		return 0
-	}
-	return st.ModTime().Unix()
 }
 
 // clockUnset tells whether the kernel knows that no program keeps its clock at

@@ -68,7 +68,7 @@ func healthy(t *testing.T) *facts {
 	f := &facts{
 		now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC).Unix(), main: config.Defaults().Main, networks: []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")},
 		protocols: []htip.Protocol{htip.WireGuard}, lines: []line{{"wan", "eth1", netip.MustParseAddr("203.0.113.9")}}, own: []netip.Addr{netip.MustParseAddr("203.0.113.9")},
-		firewall: sections(t, goodFirewall), hasDnsmasq: true,
+		firewall: sections(t, goodFirewall),
 	}
 	f.main.Domain = "alice.example.org"
 	f.peers = []*peerFacts{{home: &config.Peer{Name: "bob", Domain: "bob.example.org", Port: 4847}, last: &htip.Status{}, asked: true, addr: netip.MustParseAddr("198.51.100.2")}}
@@ -136,7 +136,7 @@ func TestDoctor(t *testing.T) {
 		{"end of it", func(f *facts) { f.lines[0].address = addr("100.127.255.255") }, "warn|wan|…CGNAT"},
 		{"DS-Lite", func(f *facts) { f.lines[0].address = addr("192.0.0.2") }, "warn|wan|…CGNAT"},
 		{"private WAN", func(f *facts) { f.lines[0].address = addr("192.168.178.2") }, "warn|wan|…192.168.178.2…TCP port 4847 and the UDP ports 17009-17073 to 192.168.178.2"},
-		{"link-local WAN", func(f *facts) { f.lines[0].address = addr("169.254.1.1") }, "warn|wan|…none of the Internet"},
+		{"link-local WAN", func(f *facts) { f.lines[0].address = addr("169.254.1.1") }, "warn|wan|…169.254.1.1"},
 		{"just not the carrier's", func(f *facts) { f.lines[0].address = addr("100.128.0.1"); f.own[0] = addr("100.128.0.1") }, ""},
 		{"no name", func(f *facts) { f.main.Domain = "" }, "warn|name|…no public name"},
 		{"name not found", func(f *facts) { f.ownErr = dns.ErrNoName }, "bad|name|the name of this home, alice.example.org, can't be found…dynamic DNS"},
@@ -167,7 +167,7 @@ func TestDoctor(t *testing.T) {
 			f.main.Port = 5000
 			firewall("option input 'REJECT'", "option input ACCEPT")(f)
 		}, ""},
-		{"no dnsmasq", func(f *facts) { f.hasDnsmasq = false }, "bad|dnsmasq|no dnsmasq"},
+		{"no dnsmasq", func(f *facts) { f.dropIn = errNoDnsmasq }, "bad|dnsmasq|…no dnsmasq was found"},
 		{"no drop-in", func(f *facts) { f.dropIn = errors.New("gone") }, "bad|dnsmasq|…gone"},
 		{"dnsmasq asks others", func(f *facts) { f.reached = errors.New("it answers itself") }, "bad|dnsmasq|…internal: it answers itself"},
 		{"no time for bob", peer(func(p *peerFacts) { p.asked = false }), "warn|peer:bob|"},
