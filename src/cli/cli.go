@@ -31,6 +31,7 @@ const (
 const usage = `usage: htip COMMAND [OPTIONS]
 
   status                     this home, its tunnels, and what is wrong
+  doctor                     what is wrong with this home, and what to do about it
   connect PEER [--wait]      bring the tunnel to a home up; PEER is its name or domain
   disconnect PEER            end it
   peers                      the configured homes
@@ -165,6 +166,8 @@ func (c *command) commands(name string) (run func(context.Context, bus) error, l
 	switch name {
 	case "status":
 		return c.status, 0, 0
+	case "doctor":
+		return c.doctor, 0, 0
 	case "connect":
 		return c.connect, 1, 1
 	case "disconnect":
@@ -285,6 +288,8 @@ func try(ctx context.Context, b bus, method string, args ubus.Table) (t ubus.Tab
 	for i := range callTries {
 		limit := callLimit * time.Duration(1+i)
 		switch method {
+		case "doctor":
+			limit += 4 * time.Second
 		case "hosts":
 			limit += 8 * time.Second
 		case "lookup", "accept":
@@ -330,27 +335,11 @@ func (c *command) key() error {
 }
 
 func (c *command) status(ctx context.Context, b bus) error {
-	t, err := c.call(ctx, b, "status", nil)
-	if err != nil {
-		return err
-	}
-	if c.json {
-		return c.printJSON(t)
-	}
-	_, err = io.WriteString(c.out, statusText(t, time.Now()))
-	return err
+	return c.show(ctx, b, "status", nil, func(t ubus.Table) string { return statusText(t, time.Now()) })
 }
 
 func (c *command) peers(ctx context.Context, b bus) error {
-	t, err := c.call(ctx, b, "peers", nil)
-	if err != nil {
-		return err
-	}
-	if c.json {
-		return c.printJSON(t)
-	}
-	_, err = io.WriteString(c.out, peersText(t))
-	return err
+	return c.show(ctx, b, "peers", nil, peersText)
 }
 
 func (c *command) hosts(ctx context.Context, b bus) error {
@@ -379,18 +368,11 @@ func (c *command) hosts(ctx context.Context, b bus) error {
 }
 
 func (c *command) disconnect(ctx context.Context, b bus) error {
-	t, err := c.call(ctx, b, "disconnect", c.peerArg())
-	if err != nil {
-		return err
-	}
-	if c.json {
-		return c.printJSON(t)
-	}
-	peer, _ := t.GetString("peer")
-	if was, _ := t.GetString("was"); was == "idle" {
-		fmt.Fprintf(c.out, "%s was not connected\n", peer)
-	} else {
-		fmt.Fprintf(c.out, "%s is disconnected\n", peer)
-	}
-	return nil
+	return c.show(ctx, b, "disconnect", c.peerArg(), func(t ubus.Table) string {
+		peer, _ := t.GetString("peer")
+		if was, _ := t.GetString("was"); was == "idle" {
+			return peer + " was not connected\n"
+		}
+		return peer + " is disconnected\n"
+	})
 }

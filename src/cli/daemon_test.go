@@ -45,6 +45,8 @@ type gateway struct {
 	extra  string // more configuration
 	port   int
 
+	firewall string // its configuration
+
 	lacking atomic.Bool  // the kernel has no L2TP
 	way     atomic.Int32 // by which device the kernel sends to everybody
 }
@@ -145,7 +147,7 @@ func (g *gateway) start() {
 	done := make(chan error, 1)
 	opt := daemon.Options{
 		Config: g.file(), StateDir: filepath.Join(g.dir, "state"), RunDir: filepath.Join(g.dir, "run"), Listen: g.addr.String(), Socket: g.socket(),
-		Path: g.path, Names: g.names, Log: slog.New(slog.NewTextHandler(g.log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"), Version: "test", Leave: g.leave,
+		Path: g.path, Names: g.names, Log: slog.New(slog.NewTextHandler(g.log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"), Version: "test", Leave: g.leave, Firewall: g.firewall,
 		Way: func(netip.Addr, netip.Addr) int { return int(g.way.Load()) },
 	}
 	go func() { done <- daemon.Run(ctx, opt, g.reload) }()

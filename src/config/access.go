@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -57,16 +56,11 @@ func ParseAccess(v string) (a Access, ok bool) {
 		}
 	}
 	if len(parts) > 2 {
-		low, high, isRange := strings.Cut(parts[2], "-")
-		if !isRange {
-			high = low
-		}
-		l, err1 := strconv.ParseUint(low, 10, 16)
-		h, err2 := strconv.ParseUint(high, 10, 16)
-		if err1 != nil || err2 != nil || l == 0 || h < l || a.Protocol == "icmp" {
+		ports, ok := ParsePorts(parts[2])
+		if !ok || a.Protocol == "icmp" {
 			return a, false
 		}
-		a.Low, a.High = uint16(l), uint16(h)
+		a.Low, a.High = ports.Low, ports.High
 	}
 	return a, a.Host != AccessRouter || a.Low != 0
 }

@@ -27,12 +27,20 @@ func Learn(ctx context.Context, id *Identity, addr netip.AddrPort) (key []byte, 
 
 // dial connects and shakes hands.
 func dial(ctx context.Context, addr netip.AddrPort, config *tls.Config) (*tls.Conn, error) {
-	d := net.Dialer{Timeout: handshakeLimit, KeepAlive: htip.KeepaliveEvery}
-	raw, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+	raw, err := dialTCP(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	return shake(ctx, raw, config)
+}
+
+func dialTCP(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{Timeout: handshakeLimit, KeepAlive: htip.KeepaliveEvery}
+	c, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+	if err != nil {
+		return nil, err // not a nil connection in an interface
+	}
+	return c, nil
 }
 
 func shake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, error) {

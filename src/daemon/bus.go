@@ -33,6 +33,7 @@ func (d *Daemon) object() *ubus.Object {
 		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
 		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
 		{Name: "hosts", Args: peer, Handler: d.busHosts},
+		{Name: "doctor", Handler: d.busDoctor},
 		{Name: "access", Args: append(slices.Clip(peer), ubus.Arg{Name: "access", Type: ubus.TypeArray}), Handler: d.inLoop(d.busAccess)},
 	}, append(d.trustMethods(), d.userMethods()...)...)}
 }
@@ -281,21 +282,9 @@ func (d *Daemon) keyTable() ubus.Table {
 
 func (d *Daemon) statusTable() ubus.Table {
 	var problems []string
-	if d.homeErr != nil {
-		problems = append(problems, d.homeErr.Error())
-	}
-	problems = append(problems, notShared(&d.cfg.Main, d.ifaces)...)
-	for _, p := range d.problems {
-		problems = append(problems, p.String())
-	}
-	if lacks := d.lacks(); len(lacks) > 0 {
-		problems = append(append(problems, lacks...), lookedOnce)
-	}
-	problems = append(problems, d.weak()...)
-	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
-		if err != nil {
-			problems = append(problems, "users can't come in: "+plain(err))
-		}
+	for _, row := range d.troubles() {
+		text, _ := row.(ubus.Table).GetString("text")
+		problems = append(problems, text)
 	}
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
@@ -311,6 +300,43 @@ func (d *Daemon) statusTable() ubus.Table {
 		"networks", prefixes(d.home.Networks), "gateway", gateway, "lan", d.lanTable(), "wan", d.wans,
 		"names_refused", int64(d.names.Stats().Refused), "problems", problems, "tunnels", tunnels,
 	)
+}
+
+// troubles is what is wrong here as far as the loop knows, as rows of the doctor;
+// status has their texts.
+func (d *Daemon) troubles() ubus.Array {
+	const edit = "\ncorrect it in /etc/config/htip, then /etc/init.d/htip reload"
+	out := &report{id: "home"}
+	if d.homeErr != nil {
+		out.bad("%"+edit, d.homeErr.Error())
+	}
+	out.id = "interface"
+	for _, t := range notShared(&d.cfg.Main, d.ifaces) {
+		out.bad("%\nifstatus with its name says more; list interface names those that are shared", t)
+	}
+	out.id = "config"
+	for _, p := range d.problems {
+		out.bad("%"+edit, p.String())
+	}
+	out.id = "missing"
+	lacks := d.lacks()
+	if len(lacks) > 0 {
+		lacks = append(lacks, lookedOnce)
+	}
+	for _, t := range lacks {
+		out.warn("%", t)
+	}
+	out.id = "unsafe"
+	for _, t := range d.weak() {
+		out.warn("%", t)
+	}
+	out.id = "users"
+	for _, err := range []error{d.usersErr, d.usersClash, d.usersLost} {
+		if err != nil {
+			out.bad("users can't come in: %\nthe user guide has this sentence", plain(err))
+		}
+	}
+	return out.rows
 }
 
 func prefixes(ps []netip.Prefix) []string {

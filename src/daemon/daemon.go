@@ -47,6 +47,8 @@ type Daemon struct {
 
 	friends friends
 
+	examining sync.Mutex // one doctor at a time
+
 	// ---- owned by the loop
 	cfg      config.Config
 	problems config.Problems

@@ -41,6 +41,7 @@ func Main(ctx context.Context, args []string, version string) error {
 	f.StringVar(&restart, "dnsmasq-restart", "/etc/init.d/dnsmasq restart", "command that restarts dnsmasq")
 	f.StringVar(&opt.Leases, "leases", "/tmp/dhcp.leases", "dnsmasq's leases")
 	f.StringVar(&opt.Hosts, "hosts", "/tmp/hosts", "dnsmasq's hosts files")
+	f.StringVar(&opt.Firewall, "firewall", "/etc/config/firewall", "the firewall's UCI configuration, which htip doctor reads; empty leaves it alone")
 	f.DurationVar(&opt.ESPRekey, "esp-rekey", 0, "for tests: age at which l2tp-esp changes keys")
 	f.StringVar(&level, "log-level", "", "debug, info, warn or error; default: option log_level")
 	if err := f.Parse(args); err != nil {

@@ -127,6 +127,9 @@ func (f *FakeNames) Own(_ context.Context, host string) ([]netip.Addr, error) {
 	return nil, nil
 }
 
+// Reached succeeds.
+func (f *FakeNames) Reached(context.Context) error { return nil }
+
 // SetStats is what Stats answers.
 func (f *FakeNames) SetStats(s dns.Stats) {
 	f.mu.Lock()

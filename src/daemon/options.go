@@ -36,6 +36,8 @@ type Options struct {
 	DnsmasqRestart []string       // command that restarts it
 	Leases, Hosts  string         // dnsmasq's leases file, directory of its hosts files
 
+	Firewall string // its UCI file, for the doctor; "" leaves it alone
+
 	ESPRekey time.Duration // age at which a tunnel in ESP gets new keys, for tests; 0 is the usual
 
 	// Leave, when something comes, ends Run with ErrLeft. May be nil.
@@ -77,6 +79,7 @@ type Names interface {
 	Resolve(ctx context.Context, name string) ([]netip.Addr, error)
 	Resolvers() []netip.Addr
 	Own(ctx context.Context, host string) ([]netip.Addr, error)
+	Reached(ctx context.Context) error
 	Stats() dns.Stats
 }
 

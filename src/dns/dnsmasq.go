@@ -191,6 +191,19 @@ func (d *Dnsmasq) write(ctx context.Context, content []byte) (err error) {
 	return os.Rename(f.Name(), d.path())
 }
 
+// InPlace tells why dnsmasq does not know yet what it should, or no longer.
+func (d *Dnsmasq) InPlace() error {
+	d.init()
+	d.mu.Lock()
+	wanted, set := d.wanted, d.set
+	d.mu.Unlock()
+	have, err := readSome(d.path(), maxHostsFile)
+	if err == nil && (!set || !bytes.Equal(have, wanted) || exists(d.mark())) {
+		err = fmt.Errorf("%s is not yet, or no longer, as it should be", d.path())
+	}
+	return err
+}
+
 // restart restarts dnsmasq and takes the mark away.
 func (d *Dnsmasq) restart(ctx context.Context) error {
 	if err := d.Restart(ctx); err != nil {

@@ -24,6 +24,7 @@ var (
 // serveLocal answers a question that dnsmasq hands on.
 func (p *Proxy) serveLocal(ctx context.Context, q query, write func(*msg) error) {
 	p.stats.local.Add(1)
+	p.arrived(canonical(q.msg.Question[0].Name))
 	ctx, cancel := context.WithTimeout(ctx, localWithin)
 	defer cancel()
 	m := p.answerLocal(ctx, q.msg)

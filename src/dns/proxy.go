@@ -68,6 +68,7 @@ type Proxy struct {
 	ready    chan struct{}
 	tbl      atomic.Pointer[table]
 	now      func() time.Time
+	awaited  sync.Map // names that Reached asks for → *atomic.Bool
 
 	base context.Context // ends with Run
 	stop context.CancelFunc

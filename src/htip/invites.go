@@ -20,9 +20,9 @@ const (
 	maxGuessers    = 32 // networks that are watched
 )
 
-// clockSet is 2025: a router without a battery starts in 1970, and until it has
+// ClockSet is 2025: a router without a battery starts in 1970, and until it has
 // asked for the time nothing can be said about an expiry.
-const clockSet = 1735689600
+const ClockSet = 1735689600
 
 // InviteState is what became of an invite.
 type InviteState uint8
@@ -83,7 +83,7 @@ func (l *Invites) Add(now time.Time, i Issued) (int, error) {
 	}
 	i.Number = max(i.Number, 1)
 	switch {
-	case now.Unix() < clockSet:
+	case now.Unix() < ClockSet:
 		return 0, ErrClock
 	case left < 1 || left > int64(MaxInviteTime/time.Second):
 		return 0, errors.New("an invite is good for a second at least, and for 30 days at most")
@@ -132,7 +132,7 @@ func (l Invites) Judge(now time.Time, p Proof, exporter, key []byte) (*Issued, R
 		return nil, ReasonInviteUsed, "this invite has been used already: an invite is good for one home, once. Ask for a new one"
 	case i.State == InviteCancelled:
 		return nil, ReasonInviteUsed, "this invite was cancelled by the home that issued it. Ask for a new one"
-	case now.Unix() < clockSet:
+	case now.Unix() < ClockSet:
 		return nil, ReasonBusy, "the clock of this router is not set yet, so it can't tell whether the invite is still good. Try again in a minute"
 	case now.Unix() >= i.Expires:
 		return nil, ReasonInviteExpired, "this invite is too old by the clock of the home that issued it. Ask for a new one"
