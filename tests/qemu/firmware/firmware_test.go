@@ -83,6 +83,7 @@ func testFirmware(t *testing.T, arch lab.Arch, memory int) {
 	f.part("install", f.install)
 	f.part("connect", f.connect)
 	f.part("memory", f.memory)
+	f.part("doctor", f.doctor)
 	f.part("firewall", f.firewall)
 	f.part("dnsmasq", f.dnsmasq)
 	f.part("guests", f.guests)
@@ -251,6 +252,23 @@ func (f *firm) memory() {
 	for _, h := range []*homes.Home{f.a, f.b} {
 		f.Logf("%s: %s", h.Name, f.sh(h, "grep -E 'MemTotal|MemAvailable' /proc/meminfo | tr -s ' \n' ' '; grep -E 'VmRSS|RssAnon' /proc/$(pidof htipd)/status | tr -s '\t \n' ' '"))
 	}
+}
+
+// doctor finds nothing wrong with a router on which everything works, and finds a
+// firewall that keeps other homes out.
+func (f *firm) doctor() {
+	for _, h := range []*homes.Home{f.a, f.b} {
+		if out := f.sh(h, "htip doctor --json"); strings.Contains(out, `"bad"`) || !strings.Contains(out, `"ok"`) {
+			f.Errorf("%s: %s", h.Name, out)
+		}
+	}
+	f.sh(f.a, "uci set firewall.htip_control.enabled=0; uci commit firewall")
+	out := f.sh(f.a, "htip doctor --json")
+	f.Log(f.sh(f.a, "htip doctor"))
+	if !strings.Contains(out, `"bad"`) && !strings.Contains(out, `"warn"`) || !strings.Contains(out, "4847") {
+		f.Errorf("with a closed port: %s", out)
+	}
+	f.sh(f.a, "uci delete firewall.htip_control.enabled; uci commit firewall")
 }
 
 // firewall: what fw4 does to rules, and that ours and the tunnel survive it.
