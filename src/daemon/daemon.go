@@ -376,9 +376,13 @@ func (d *Daemon) reload() bool {
 	if needsRestart(&d.cfg.Main, &cfg.Main) {
 		return true
 	}
+	was := d.cfg.Main
 	d.cfg, d.problems = cfg, problems
 	d.setLevel()
 	d.log.Info("configuration taken over", "peers", len(cfg.Peers))
+	if !slices.Equal(was.Networks, cfg.Main.Networks) {
+		d.homeChanged() // at once: nobody else has to be asked
+	}
 	d.lookAtHome() // netifd may have other names for what the kernel has had all the time
 	d.setPeers()
 	d.connectWanted()
