@@ -156,7 +156,7 @@ func TestTrust(t *testing.T) {
 		good := invite("")
 		now := strings.TrimSpace(c.Router.MustRun(ctx, "date +%s; date -s @86400 >/dev/null"))
 		fails(t, c, "htip invite", "clock of this router is not set")
-		res, err := b.Router.Run(ctx, accept(good)+" --timeout 4s")
+		res, err := b.Router.Run(ctx, accept(good)+" --timeout 10s")
 		if err != nil || res.Code != 5 || !strings.Contains(res.Output, "clock of this router is not set") {
 			t.Errorf("code %d, %v\n%s", res.Code, err, res.Output)
 		}
