@@ -34,7 +34,7 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	a.must("connect", "bob", "--wait")
-	if out := a.must("doctor", "--json"); !strings.Contains(out, `{"id":"peer:bob","level":"ok","text":"bob is connected","advice":""}`) {
+	if out := a.must("doctor", "--json"); !strings.Contains(out, `{"id":"peer:bob","level":"ok","text":"bob is connected","advice":"","format":"% is connected","args":["bob"]}`) {
 		t.Error(out)
 	}
 	if now, _ := os.ReadFile(a.file()); string(now) != string(was) {

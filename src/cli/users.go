@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"htip/src/daemon"
 	"htip/src/ubus"
 )
 
@@ -44,7 +45,7 @@ func (c *command) user(ctx context.Context, b bus) error {
 	if err != nil {
 		return err
 	}
-	text := userConfig(t, base64.StdEncoding.EncodeToString(k.Bytes()))
+	text := daemon.UserConfig(t, k)
 	if c.json {
 		return c.printJSON(append(t, ubus.F("config", text)))
 	}
@@ -61,15 +62,6 @@ func (c *command) user(ctx context.Context, b bus) error {
 	}
 	_, err = fmt.Fprintf(c.out, "\n%s", code)
 	return err
-}
-
-// userConfig is a configuration as WireGuard's apps and wg-quick read it.
-func userConfig(t ubus.Table, private string) string {
-	get := func(name string) string { s, _ := t.GetString(name); return s }
-	port, _ := t.GetInt("port")
-	reach, _ := t.GetStrings("reach")
-	return fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s/32\nDNS = %s\n\n[Peer]\nPublicKey = %s\nEndpoint = %s:%d\nAllowedIPs = %s\n",
-		private, get("address"), get("gateway"), get("key"), get("host"), port, strings.Join(reach, ", "))
 }
 
 func usersText(t ubus.Table) string {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"htip/src/control"
@@ -16,7 +17,12 @@ import (
 	"htip/src/htip"
 )
 
-// Progress is the last thing that happened to a peer's tunnel.
+const (
+	maxSteps  = 16               // of an attempt that are kept
+	showSteps = 60 * time.Second // after its end, for who looks now and then
+)
+
+// Progress is a thing that happened to a peer's tunnel.
 type Progress struct {
 	Step   string
 	Reason htip.Reason
@@ -278,13 +284,22 @@ func (d *Daemon) progressed(a htip.Progress) {
 // publish shows a step to people: the log and whoever watches on ubus.
 func (d *Daemon) publish(peer string, p Progress) {
 	p.Time = time.Now()
-	last := d.progress[peer]
+	all := d.progress[peer]
+	var last Progress
+	if len(all) > 0 {
+		last = all[len(all)-1]
+	}
 	p.began = last.began
 	if p.began.IsZero() || p.Step == htip.StepConnecting.String() && last.Step != p.Step || p.Step == htip.StepRequest.String() && last.ended() {
 		p.began = p.Time
 	}
 	p.Took = p.Time.Sub(p.began)
-	d.progress[peer] = p
+	if p.began == p.Time {
+		all = nil
+	} else if len(all) == maxSteps {
+		all = slices.Delete(all, 1, 2) // the first one says how it began
+	}
+	d.progress[peer] = append(all, p)
 	args := []any{"peer", peer, "step", p.Step}
 	if p.Reason != 0 {
 		args = append(args, "reason", p.Reason.String())

@@ -196,10 +196,13 @@ func (d *Daemon) notify(peer string, p Progress) {
 }
 
 func (d *Daemon) progressTable(peer string, p Progress) ubus.Table {
-	t := ubus.T(
-		"peer", peer, "step", p.Step, "took_ms", p.Took.Milliseconds(),
-		"done", p.ended() && p.Retry == 0, "up", p.Step == htip.StepUp.String(),
-	)
+	t := append(ubus.T("peer", peer), p.table()...)
+	return append(t, ubus.T("done", p.ended() && p.Retry == 0, "up", p.Step == htip.StepUp.String(), "tunnel", d.tunnelTable(d.stateOf(peer)))...)
+}
+
+// table is what a step says of itself.
+func (p Progress) table() ubus.Table {
+	t := ubus.T("step", p.Step, "took_ms", p.Took.Milliseconds())
 	if p.Reason != 0 || p.Text != "" {
 		t = append(t, ubus.F("text", sentence(p.Reason, p.Text)))
 	}
@@ -209,7 +212,7 @@ func (d *Daemon) progressTable(peer string, p Progress) ubus.Table {
 	if p.Retry > 0 {
 		t = append(t, ubus.F("retry_ms", p.Retry.Milliseconds()))
 	}
-	return append(t, ubus.F("tunnel", d.tunnelTable(d.stateOf(peer))))
+	return t
 }
 
 func sentence(r htip.Reason, text string) string {
@@ -288,7 +291,11 @@ func (d *Daemon) statusTable() ubus.Table {
 	}
 	tunnels := ubus.Array{}
 	for _, s := range d.gw.Status() {
-		tunnels = append(tunnels, d.tunnelTable(s))
+		t := d.tunnelTable(s)
+		if steps := stepsTable(d.progress[s.Peer]); len(steps) > 0 {
+			t = append(t, ubus.F("steps", steps))
+		}
+		tunnels = append(tunnels, t)
 	}
 	gateway := ""
 	if d.home.Gateway.IsValid() {
@@ -386,11 +393,24 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 		if s.Reason != 0 {
 			t = append(t, ubus.T("reason", s.Reason.String(), "error", sentence(s.Reason, s.Text))...)
 		}
-		if p, ok := d.progress[s.Peer]; ok {
-			t = append(t, ubus.F("step", p.Step))
+		if all := d.progress[s.Peer]; len(all) > 0 {
+			t = append(t, ubus.F("step", all[len(all)-1].Step))
 		}
 	}
 	return t
+}
+
+// stepsTable is how an attempt goes, or went if that is not long ago: who asks every few
+// seconds misses no step.
+func stepsTable(all []Progress) ubus.Array {
+	out := ubus.Array{}
+	if n := len(all); n == 0 || all[n-1].ended() && time.Since(all[n-1].Time) > showSteps {
+		return out
+	}
+	for _, p := range all {
+		out = append(out, p.table())
+	}
+	return out
 }
 
 func (d *Daemon) peersTable() ubus.Table {

@@ -62,7 +62,8 @@ type report struct {
 
 // add adds a row. What is in text behind the end of the first line is the advice;
 // each % stands for the next argument: calls with texts put together by hand
-// would make the program 2 kB larger.
+// would make the program 2 kB larger. The row has both ways of it: the page says it
+// in its user's language.
 func (out *report) add(level, text string, args []string) {
 	var both [2]string
 	n := 0
@@ -76,7 +77,7 @@ func (out *report) add(level, text string, args []string) {
 		}
 		both[n] += p
 	}
-	out.rows = append(out.rows, ubus.T("id", out.id, "level", level, "text", both[0], "advice", both[1]))
+	out.rows = append(out.rows, ubus.T("id", out.id, "level", level, "text", both[0], "advice", both[1], "format", text, "args", list1(args)))
 }
 
 func (out *report) ok(text string, args ...string) { out.add("ok", text, args) }

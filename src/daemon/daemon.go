@@ -64,7 +64,7 @@ type Daemon struct {
 	lastConn htip.ConnID
 	timers   map[string]*time.Timer
 	tunnels  map[string]*tunnel
-	progress map[string]Progress
+	progress map[string][]Progress // of the last attempt, in order
 	dials    map[string]*dialing
 	started  time.Time
 	ended    map[string]config.Key // homes whose tunnel a user at either end has ended: names don't bring it up
@@ -103,7 +103,7 @@ func Run(ctx context.Context, opt Options, reload <-chan os.Signal) error {
 		opt: opt, log: opt.Log,
 		events: make(chan func(), 64), dirty: make(chan struct{}, 1), moved: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		conns: map[htip.ConnID]conn{}, timers: map[string]*time.Timer{}, tunnels: map[string]*tunnel{},
-		progress: map[string]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
+		progress: map[string][]Progress{}, dials: map[string]*dialing{}, started: time.Now(),
 		ended: map[string]config.Key{}, asked: map[string]bool{}, stats: map[string]datapath.Status{}, waiters: map[string][]chan error{},
 	}
 	var err error

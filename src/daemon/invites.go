@@ -12,6 +12,7 @@ import (
 	"htip/src/config"
 	"htip/src/control"
 	"htip/src/htip"
+	"htip/src/qr"
 	"htip/src/ubus"
 )
 
@@ -104,9 +105,20 @@ func (d *Daemon) busInvite(r *ubus.Request) (ubus.Table, error) {
 	if err != nil {
 		return sorry(err), nil
 	}
-	return ubus.T(
+	return withCode(r, ubus.T(
 		"number", int64(number), "invite", s, "expires", expires, "fingerprint", control.Fingerprint(d.id.Public()),
-	), nil
+	), strings.ToUpper(s)), nil
+}
+
+// withCode adds the QR code of a text if the caller wants it, and the text is short
+// enough: for pages, which need no program for that.
+func withCode(r *ubus.Request, t ubus.Table, text string) ubus.Table {
+	if want, _ := r.Args.GetBool("qr"); want {
+		if c, err := qr.New(text); err == nil {
+			t = append(t, ubus.F("qr", c.Rows()))
+		}
+	}
+	return t
 }
 
 func sorry(err error) ubus.Table { return ubus.T("error", err.Error()) }

@@ -25,7 +25,7 @@ func lonely(t *testing.T, dir string, key config.Key) *Daemon {
 		opt: Options{StateDir: dir, RunDir: dir, Way: rtnl.Way}, log: log, bus: bus, names: &FakeNames{}, ctx: context.Background(), dirty: make(chan struct{}, 1),
 		events: make(chan func(), 64), cfg: config.Config{Peers: []config.Peer{{Name: "bob", Enabled: true, Key: key}}},
 		gw:    htip.NewGateway(htip.Config{Key: []byte{9}, Random: random}, htip.Home{}),
-		state: map[string]homeState{}, tunnels: map[string]*tunnel{}, progress: map[string]Progress{}, dials: map[string]*dialing{},
+		state: map[string]homeState{}, tunnels: map[string]*tunnel{}, progress: map[string][]Progress{}, dials: map[string]*dialing{},
 		ended: map[string]config.Key{}, asked: map[string]bool{}, waiters: map[string][]chan error{},
 	}
 	tab, err := readTable(filepath.Join(dir, stateFile))

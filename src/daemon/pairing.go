@@ -17,7 +17,9 @@ import (
 	"htip/src/ubus"
 )
 
-const lookupLimit = 20 * time.Second // for name, connection and handshake of a home that is no peer
+// lookupLimit is for name, connection and handshake of a home that is no peer. Who asks
+// over LuCI gives up after 20 s, and would not get the sentence that says why.
+const lookupLimit = 15 * time.Second
 
 // trustMethods are those by which people decide who becomes a peer.
 func (d *Daemon) trustMethods() []ubus.Method {
@@ -28,7 +30,7 @@ func (d *Daemon) trustMethods() []ubus.Method {
 		{Name: "reject", Args: []ubus.Arg{{Name: "request", Type: str}}, Handler: d.inLoop(d.busReject)},
 		{Name: "lookup", Args: []ubus.Arg{{Name: "domain", Type: str}, {Name: "port", Type: num}}, Handler: d.busLookup},
 		{Name: "request", Args: []ubus.Arg{{Name: "domain", Type: str}, {Name: "key", Type: str}, {Name: "name", Type: str}, {Name: "access", Type: list}, {Name: "port", Type: num}}, Handler: d.inLoop(d.busRequest)},
-		{Name: "invite", Args: []ubus.Arg{{Name: "name", Type: str}, {Name: "access", Type: list}, {Name: "expires", Type: num}}, Handler: d.inLoop(d.busInvite)},
+		{Name: "invite", Args: []ubus.Arg{{Name: "name", Type: str}, {Name: "access", Type: list}, {Name: "expires", Type: num}, {Name: "qr", Type: ubus.TypeBool}}, Handler: d.inLoop(d.busInvite)},
 		{Name: "invites", Handler: d.inLoop(d.busInvites)},
 		{Name: "cancel_invite", Args: []ubus.Arg{{Name: "number", Type: num}}, Handler: d.inLoop(d.busCancelInvite)},
 		{Name: "accept", Args: []ubus.Arg{{Name: "invite", Type: str}, {Name: "name", Type: str}, {Name: "access", Type: list}}, Handler: d.busAccept},

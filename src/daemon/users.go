@@ -296,22 +296,32 @@ func (d *Daemon) userMethods() []ubus.Method {
 	name := ubus.Arg{Name: "name", Type: ubus.TypeString}
 	return []ubus.Method{
 		{Name: "users", Handler: d.busUsers},
-		{Name: "user_add", Args: []ubus.Arg{name, {Name: "key", Type: ubus.TypeString}, {Name: "homes", Type: ubus.TypeArray}}, Handler: d.inLoop(d.busUserAdd)},
+		{Name: "user_add", Args: []ubus.Arg{name, {Name: "key", Type: ubus.TypeString}, {Name: "homes", Type: ubus.TypeArray}, {Name: "qr", Type: ubus.TypeBool}}, Handler: d.inLoop(d.busUserAdd)},
 		{Name: "user_remove", Args: []ubus.Arg{name}, Handler: d.inLoop(d.busUserRemove)},
 	}
 }
 
-// busUserAdd answers with all that the other end's configuration needs, but for
-// the private key, which never comes here.
+// busUserAdd answers with all that the other end's configuration needs. Who gives a
+// key has the private one; for who gives none a pair is made, and the answer has the
+// whole configuration: the private key is kept nowhere.
 func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 	text, _ := r.Args.GetString("name")
 	name, ok := config.PeerName(text)
 	if !ok {
 		return sorry(errors.New("a user's name is a word of a-z, 0-9 and hyphens, such as phone")), nil
 	}
-	encoded, _ := r.Args.GetString("key")
+	var own *ecdh.PrivateKey
+	encoded, given := r.Args.GetString("key")
 	key, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || len(key) != 32 || slices.Max(key) == 0 {
+	switch {
+	case !given && d.users.find(name) != nil:
+		return sorry(fmt.Errorf("there is a user %s already: remove it first", name)), nil
+	case !given:
+		if own, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
+			return sorry(err), nil
+		}
+		key = own.PublicKey().Bytes()
+	case err != nil || len(key) != 32 || slices.Max(key) == 0:
 		return sorry(errors.New("a user's key is a WireGuard public key: 44 characters of base64")), nil
 	}
 	names, _ := r.Args.GetStrings("homes")
@@ -355,10 +365,25 @@ func (d *Daemon) busUserAdd(r *ubus.Request) (ubus.Table, error) {
 	if homes != nil {
 		reach = append(reach, prefixes(d.cfg.Main.Pool)...) // wherever the homes' substitutes lie, now and later
 	}
-	return ubus.T(
+	answer := ubus.T(
 		"name", name, "address", added.Address.String(), "gateway", d.users.gateway().String(), "homes", list1(names),
 		"key", base64.StdEncoding.EncodeToString(private.PublicKey().Bytes()), "host", d.cfg.Main.Domain, "port", int64(d.usersPort()), "reach", reach,
-	), nil
+	)
+	if own == nil {
+		return answer, nil
+	}
+	conf := UserConfig(answer, own)
+	return withCode(r, append(answer, ubus.F("config", conf)), conf), nil
+}
+
+// UserConfig is a user's configuration as WireGuard's apps and wg-quick read it, made
+// of the answer of user_add and the user's own key.
+func UserConfig(t ubus.Table, own *ecdh.PrivateKey) string {
+	get := func(name string) string { s, _ := t.GetString(name); return s }
+	port, _ := t.GetInt("port")
+	reach, _ := t.GetStrings("reach")
+	return fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s/32\nDNS = %s\n\n[Peer]\nPublicKey = %s\nEndpoint = %s:%d\nAllowedIPs = %s\n",
+		base64.StdEncoding.EncodeToString(own.Bytes()), get("address"), get("gateway"), get("key"), get("host"), port, strings.Join(reach, ", "))
 }
 
 // canHaveUsers says in words why nobody could come in.
