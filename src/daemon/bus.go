@@ -303,7 +303,7 @@ func (d *Daemon) statusTable() ubus.Table {
 	}
 	return ubus.T(
 		"name", d.cfg.Main.Name, "domain", d.cfg.Main.Domain, "fingerprint", control.Fingerprint(d.id.Public()),
-		"version", d.opt.Version, "uptime", int64(time.Since(d.started).Seconds()), "zone", d.zone(),
+		"version", d.opt.Version, "time", time.Now().Unix(), "uptime", int64(time.Since(d.started).Seconds()), "zone", d.zone(),
 		"networks", prefixes(d.home.Networks), "gateway", gateway, "lan", d.lanTable(), "wan", d.wans,
 		"names_refused", int64(d.names.Stats().Refused), "problems", problems, "tunnels", tunnels,
 	)

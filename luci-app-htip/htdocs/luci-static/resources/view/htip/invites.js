@@ -1,0 +1,101 @@
+'use strict';
+'require view';
+'require htip.common as htip';
+
+const { el, bus, show, setText } = htip;
+
+const states = {
+	'open': _('open'),
+	'claimed': _('being used'),
+	'used': _('used'),
+	'cancelled': _('cancelled'),
+	'expired': _('expired')
+};
+
+function shared(access) {
+	if (!access?.length || access[0] == 'all')
+		return _('every device');
+	return access[0] == 'none' ? _('nothing') : access.join(', ');
+}
+
+return view.extend({
+	handleSave: null,
+	handleSaveApply: null,
+	handleReset: null,
+
+	load() {
+		return bus.invites().catch(err => ({ err }));
+	},
+
+	render(reply) {
+		this.body = el('tbody', {});
+		this.trouble = el('div', { 'class': 'alert-message warning htip-banner', 'role': 'alert' });
+		this.nothing = el('p', { 'class': 'htip-dim' }, _('No invites have been made.'));
+		this.table = el('table', { 'class': 'htip-list' },
+			el('thead', {}, el('tr', {}, [ _('Number'), _('For'), _('State'), _('May reach here'), '' ].map(h => el('th', { 'scope': 'col' }, h)))), this.body);
+		this.update(reply);
+		return el('div', { 'class': 'htip' },
+			el('h2', {}, _('Invites')),
+			el('div', { 'class': 'cbi-map-descr' }, _('An invite lets one home in, once. Send it by a messenger or let the other home scan it; then nobody has to approve anything.')),
+			this.trouble,
+			htip.readonly() ? null : this.form(),
+			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Invites of this home')), this.nothing, this.table));
+	},
+
+	form() {
+		const name = htip.textInput({ 'maxlength': 63, 'placeholder': 'bob' });
+		const expires = el('select', { 'class': 'cbi-input-select' },
+			[ [ 3600, _('1 hour') ], [ 86400, _('1 day') ], [ 604800, _('1 week') ], [ 2592000, _('30 days') ] ].map(([ s, label ]) => el('option', { 'value': s, 'selected': s == 86400 ? '' : null }, label)));
+		const share = htip.sharing(), failing = htip.failing();
+		return el('div', { 'class': 'cbi-section' },
+			el('h3', {}, _('Invite a home')),
+			htip.field(_('What to call it here'), name, _('A short word, such as bob. Empty: the first part of its public name.')),
+			htip.field(_('Good for'), expires),
+			share.node, failing.node,
+			el('div', { 'class': 'htip-buttons' }, htip.button(_('Make an invite'), 'action', () => failing.during(() =>
+				bus.invite(name.value.trim() || undefined, htip.unlessAll(share.value()), +expires.value, true).then(made => {
+					name.value = '';
+					this.showInvite(made);
+					return this.refresh();
+				})))),
+			el('p', { 'class': 'htip-dim' }, _('Have you got an invite?'), ' ', el('a', { 'href': htip.page('overview') + '#htip-connect' }, _('Accept it on the overview'))));
+	},
+
+	showInvite(made) {
+		htip.dialog(_('The invite'), [
+			el('p', {}, _('It is shown this once. Give it to nobody but the other home: who gets hold of it first is in.')),
+			made.qr ? htip.qrCode(made.qr, _('QR code of the invite')) : null,
+			el('div', { 'class': 'htip-string', 'tabindex': 0, 'role': 'textbox', 'aria-readonly': 'true', 'aria-label': _('The invite as text') }, made.invite),
+			el('p', {}, _('Good until %s, for one home.').format(new Date(made.expires * 1000).toLocaleString()))
+		], [
+			htip.copyButton(made.invite, _('the invite')), ' ', htip.closeButton(_('Close'))
+		]);
+	},
+
+	refresh() {
+		return this.load().then(reply => this.update(reply));
+	},
+
+	update(reply) {
+		show(this.trouble, reply.err);
+		if (reply.err)
+			setText(this.trouble, reply.err.message);
+		const list = reply.invites || [];
+		show(this.nothing, !reply.err && !list.length);
+		show(this.table, list.length);
+		this.body.replaceChildren(...list.map(i => {
+			let state = states[i.state] || i.state;
+			if (i.state == 'open')
+				state = _('%s, for another %s').format(state, htip.duration(i.expires_in));
+			return el('tr', {},
+				el('td', {}, i.number),
+				el('td', {}, i.name || '—'),
+				el('td', {}, state, i.by ? [ ' ', _('by'), ' ', el('span', { 'class': 'htip-mono' }, i.by) ] : null),
+				el('td', {}, shared(i.access)),
+				el('td', { 'class': 'htip-actions' }, i.state == 'open' && !htip.readonly()
+					? htip.button(_('Cancel'), 'negative', () => htip.confirmation(_('Cancel this invite?'), _('Who has it can not use it any more.'), _('Cancel the invite'),
+						() => bus.cancelInvite(i.number).then(() => this.refresh())), { 'aria-label': _('Cancel invite %d').format(i.number) })
+					: null));
+		}));
+	}
+});
