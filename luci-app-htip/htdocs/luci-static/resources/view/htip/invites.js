@@ -47,7 +47,7 @@ return view.extend({
 		const expires = el('select', { 'class': 'cbi-input-select' },
 			[ [ 3600, _('1 hour') ], [ 86400, _('1 day') ], [ 604800, _('1 week') ], [ 2592000, _('30 days') ] ].map(([ s, label ]) => el('option', { 'value': s, 'selected': s == 86400 ? '' : null }, label)));
 		const share = htip.sharing(), failing = htip.failing();
-		return el('div', { 'class': 'cbi-section' },
+		return el('div', { 'class': 'cbi-section htip-form' },
 			el('h3', {}, _('Invite a home')),
 			htip.field(_('What to call it here'), name, _('A short word, such as bob. Empty: the first part of its public name.')),
 			htip.field(_('Good for'), expires),

@@ -43,7 +43,7 @@ function box(place, name, word, note, kind, here) {
 	return svg('g', { 'data-kind': kind },
 		svg('rect', { 'class': 'htip-box' + (here ? ' htip-here' : ''), 'x': place.x, 'y': place.y, 'width': BOX.w, 'height': BOX.h, 'rx': 7 }),
 		svg('text', { 'class': 'htip-name', 'x': place.x + 12, 'y': place.y + 20 }, cut(name, 26)),
-		svg('text', { 'class': 'htip-word', 'x': place.x + 12, 'y': place.y + 37 }, cut(word, 34)),
+		svg('text', { 'class': 'htip-word', 'x': place.x + 12, 'y': place.y + 37 }, cut(word, 36)),
 		svg('text', { 'class': 'htip-note', 'x': place.x + 12, 'y': place.y + 53 }, cut(note, 38)));
 }
 
@@ -110,7 +110,7 @@ return view.extend({
 		const lines = svg('g', { 'aria-hidden': 'true' }), boxes = svg('g', {});
 		homes.forEach((t, i) => {
 			const [ kind, words ] = htip.state(t), place = at.homes[i], up = t.state == 'up';
-			const word = marks[kind] + words + (up ? ', ' + t.protocol + ', ' + htip.secure(t) : '');
+			const word = marks[kind] + words + (up ? ', ' + htip.secure(t) : '');
 			const note = addresses(t);
 			const told = [ t.peer, words, up ? htip.secure(t) : '', ...htip.theirs(t) ].filter(s => s).join(', ');
 			lines.append(svg('g', { 'data-kind': kind }, svg('path', { 'class': 'htip-line', 'd': place.path })));

@@ -139,12 +139,12 @@ return view.extend({
 		this.requestList = el('div', { 'aria-live': 'polite' });
 		this.requestBox = el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Homes that ask for a tunnel')), this.requestList);
 		this.cardList = el('div', { 'class': 'htip-cards' });
-		this.nobody = el('p', { 'class': 'htip-dim' }, _('No other home is known here yet. Connect to one above, or invite one.'));
+		this.nobody = el('p', { 'class': 'htip-dim' }, _('No other home is known here yet. Connect to one below, or invite one.'));
 		this.running = el('div', {},
-			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('This home')), this.homeFacts),
-			this.connectForm(),
 			this.requestBox,
-			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Other homes')), this.nobody, this.cardList));
+			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Other homes')), this.nobody, this.cardList),
+			this.connectForm(),
+			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('This home')), this.homeFacts));
 		const page = el('div', { 'class': 'htip' },
 			el('h2', {}, _('Home-to-Home')),
 			el('div', { 'class': 'cbi-map-descr' }, _('Reach the devices of another home as if they were in yours, also when both homes use the same addresses.')),
@@ -272,7 +272,8 @@ return view.extend({
 		}
 		if (/htip:/i.test(text) || text.length > 255)
 			return this.acceptInvite(text, input);
-		return bus.lookup(text).then(found => {
+		const [ , domain, port ] = /^(.*?)(?::(\d+))?$/.exec(text);
+		return bus.lookup(domain, port ? +port : undefined).then(found => {
 			if (found.peer)
 				return bus.connect(found.peer).then(() => { input.value = ''; return this.refresh(found.peer); });
 			this.compare(found, input);
@@ -427,7 +428,7 @@ return view.extend({
 				setText(domain, t.domain || _('without a public name: only it can connect'));
 				setText(word, words);
 				const age = this.status.time - t.since; /* by the router's clock; the browser has its own */
-				setText(since, up && t.since ? _('since %s').format(htip.duration(age)) : '');
+				setText(since, up && t.since ? _('for %s').format(htip.duration(age)) : '');
 				/* While it is being made, and for a moment after. */
 				const inTheMaking = !up && !waits && kind == 'busy' || up && age < 10;
 				show(steps.node, inTheMaking && t.steps?.length);

@@ -31,7 +31,7 @@ return view.extend({
 
 	form() {
 		const name = htip.textInput({ 'maxlength': 63, 'placeholder': 'phone' }), failing = htip.failing();
-		return el('div', { 'class': 'cbi-section' },
+		return el('div', { 'class': 'cbi-section htip-form' },
 			el('h3', {}, _('Let a phone in')),
 			htip.field(_('Name'), name, _('A word of a-z, 0-9 and hyphens.')),
 			el('fieldset', { 'class': 'htip-sharing' }, el('legend', {}, _('May it reach other homes, too?')), this.homes),

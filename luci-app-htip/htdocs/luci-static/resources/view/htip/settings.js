@@ -90,10 +90,10 @@ return view.extend({
 		o = s.taboption('general', form.Value, 'name', _('Name'), _('What this home calls itself. Empty: the first part of its public name.'));
 		o.validate = checkLabel;
 
-		o = s.taboption('general', form.ListValue, 'accept', _('Who may ask for a tunnel'));
-		o.value('ask', _('everybody; strangers wait until somebody here approves'));
-		o.value('known', _('homes that are known here, and who has an invite'));
-		o.value('none', _('nobody; tunnels are asked for from here only'));
+		o = s.taboption('general', form.ListValue, 'accept', _('Who may ask for a tunnel'), _('Strangers wait in any case until somebody here approves. Nobody: tunnels are asked for from here only.'));
+		o.value('ask', _('everybody'));
+		o.value('known', _('known homes and invited ones'));
+		o.value('none', _('nobody'));
 		o.default = 'ask';
 
 		o = s.taboption('networks', form.DynamicList, 'interface', _('Shared interfaces'), _('Other homes reach the devices in these interfaces\' networks. Empty: lan.'));
