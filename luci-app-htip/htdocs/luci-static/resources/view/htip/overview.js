@@ -154,7 +154,15 @@ return view.extend({
 		/* What takes seconds comes after the first view. */
 		if (!answers.err)
 			window.setTimeout(() => this.look(), 200);
+		window.setTimeout(() => this.jump(), 0);
 		return page;
+	},
+
+	/* jump goes to the home, or the field, that a link of another view means. */
+	jump() {
+		const there = document.getElementById(window.location.hash.slice(1));
+		there?.scrollIntoView({ block: 'center' });
+		there?.focus();
 	},
 
 	update(answers) {
@@ -413,7 +421,7 @@ return view.extend({
 		const disconnect = htip.button(_('Disconnect'), 'negative', () => bus.disconnect(peer).then(() => this.refresh(peer)), { 'aria-label': _('Disconnect %s').format(peer) });
 		const access = htip.button(_('Access …'), 'neutral', () => this.access(peer, last.access), { 'aria-label': _('What %s may reach here').format(peer) });
 		const hosts = el('a', { 'class': 'btn cbi-button', 'href': htip.page('hosts'), 'aria-label': _('Hosts of %s').format(peer) }, _('Hosts'));
-		const node = el('div', { 'class': 'htip-card', 'role': 'group', 'aria-label': _('Home %s').format(peer), 'id': 'htip-home-' + peer },
+		const node = el('div', { 'class': 'htip-card', 'role': 'group', 'aria-label': _('Home %s').format(peer), 'id': 'htip-home-' + peer, 'tabindex': -1 },
 			el('h4', {}, peer), domain,
 			el('p', { 'aria-live': 'polite' }, word, ' ', since),
 			trouble, approval, steps.node, addresses, how, reach, drops, traffic.node,

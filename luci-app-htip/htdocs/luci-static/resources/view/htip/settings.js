@@ -156,7 +156,8 @@ return view.extend({
 		s.addbtntitle = _('Add a home by hand');
 		s.sortable = false;
 		s.nodescriptions = true;
-		s.modaltitle = section => _('Home %s').format(uci.get('htip', section, 'name') || section);
+		/* A title is HTML. */
+		s.modaltitle = section => _('Home %h').format(uci.get('htip', section, 'name') || section);
 
 		o = s.option(form.Flag, 'enabled', _('Enabled'), _('Off: this home is kept out.'));
 		o.default = '1';
