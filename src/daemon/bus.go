@@ -285,7 +285,8 @@ func (d *Daemon) keyTable() ubus.Table {
 
 func (d *Daemon) statusTable() ubus.Table {
 	var problems []string
-	for _, row := range d.troubles() {
+	troubles := d.troubles()
+	for _, row := range troubles {
 		text, _ := row.(ubus.Table).GetString("text")
 		problems = append(problems, text)
 	}
@@ -305,7 +306,7 @@ func (d *Daemon) statusTable() ubus.Table {
 		"name", d.cfg.Main.Name, "domain", d.cfg.Main.Domain, "fingerprint", control.Fingerprint(d.id.Public()),
 		"version", d.opt.Version, "time", time.Now().Unix(), "uptime", int64(time.Since(d.started).Seconds()), "zone", d.zone(),
 		"networks", prefixes(d.home.Networks), "gateway", gateway, "lan", d.lanTable(), "wan", d.wans,
-		"names_refused", int64(d.names.Stats().Refused), "problems", problems, "tunnels", tunnels,
+		"names_refused", int64(d.names.Stats().Refused), "problems", problems, "troubles", troubles, "tunnels", tunnels,
 	)
 }
 
@@ -343,7 +344,7 @@ func (d *Daemon) troubles() ubus.Array {
 			out.bad("users can't come in: %\nthe user guide has this sentence", plain(err))
 		}
 	}
-	return out.rows
+	return append(ubus.Array{}, out.rows...)
 }
 
 func prefixes(ps []netip.Prefix) []string {

@@ -233,13 +233,13 @@ return view.extend({
 					: el('dd', {}, value)
 			]), el('dt', {}, _('Reachable from outside')), this.outside);
 		}
-		const problems = JSON.stringify(s.problems || []);
-		show(this.troubles, s.problems?.length);
+		const problems = JSON.stringify(s.troubles || []);
+		show(this.troubles, s.troubles?.length);
 		if (problems != this.problemKey) {
 			this.problemKey = problems;
 			this.troubles.replaceChildren(
 				el('h4', {}, _('Something is wrong on this router')),
-				el('ul', {}, (s.problems || []).map(p => el('li', {}, p))),
+				el('ul', {}, (s.troubles || []).map(row => el('li', {}, htip.filled(row)[0]))),
 				el('a', { 'href': htip.page('diagnosis') }, _('What to do about it')));
 		}
 	},
