@@ -224,3 +224,13 @@ func (f *File) String() string {
 	}
 	return out.String()
 }
+
+// Untranslated is how many entries have no text, or not in every form.
+func (f *File) Untranslated() (n int) {
+	for _, e := range f.Entries {
+		if !e.translated() {
+			n++
+		}
+	}
+	return n
+}
