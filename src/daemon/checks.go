@@ -204,7 +204,7 @@ func (f *facts) checkName(out *report) {
 	case name == "":
 		out.warn("this home has no public name (option domain)" + onlyCalls + "\nget a name with dynamic DNS (ddns-scripts), then: uci set htip.main.domain=NAME; uci commit htip; /etc/init.d/htip reload")
 	case f.ownErr != nil:
-		out.notFound("this home", name, f.ownErr)
+		out.notFound("the name of this home, %, can't be found: %\n", f.ownErr, name)
 	case here && len(f.own) == 1:
 		out.ok(leads+", which is this router", name, addrs)
 	case here, public(wan), !slices.ContainsFunc(f.own, public):
@@ -216,12 +216,12 @@ func (f *facts) checkName(out *report) {
 
 // notFound says that a name can't be found: it does not exist, or nobody can be
 // asked.
-func (out *report) notFound(whose, name string, err error) {
+func (out *report) notFound(text string, err error, args ...string) {
 	advice := "is it spelled right, and is the dynamic DNS of that home up to date?"
 	if !errors.Is(err, dns.ErrNoName) {
 		advice = "the Internet line or its name servers are down; ifstatus wan shows them"
 	}
-	out.bad("the name of %, %, can't be found: %\n%", whose, name, err.Error(), advice)
+	out.bad(text+advice, append(args, err.Error())...)
 }
 
 // checkNames is about dnsmasq, which devices at home ask.
@@ -252,7 +252,7 @@ func (f *facts) checkPeer(out *report, p *peerFacts) {
 	case !p.asked:
 		out.warn("% was not looked at: the time was over\nhtip connect % --wait shows what happens", name, name)
 	case p.lookup != nil:
-		out.notFound(name, domain, p.lookup)
+		out.notFound("the name of %, %, can't be found: %\n", p.lookup, name, domain)
 	case f.isHere(p.addr):
 		out.bad(leads+", which is this router\noption domain of % must be that home's own name", name, domain, a, name)
 	case p.knock != nil && !public(p.addr):
@@ -281,7 +281,7 @@ func said(out *report, p *peerFacts) bool {
 	case htip.ReasonLink:
 		advice = "the UDP ports are closed at the home that is called: htip doctor there"
 	}
-	out.bad("%, at the last attempt: %\n%", p.home.Name, sentence(p.last.Reason, p.last.Text), advice)
+	out.bad("%, at the last attempt: %\n"+advice, p.home.Name, sentence(p.last.Reason, p.last.Text))
 	return true
 }
 

@@ -135,47 +135,56 @@ func (f *facts) rules(zone, proto string) (out []*inRule) {
 func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, option, otherwise string) {
 	out.id = "firewall-" + proto
 	rules := f.rules(zone, proto)
-	open, why := true, ""
+	open, by := true, (*inRule)(nil)
 	for p := int(want.Low); p <= int(want.High) && open; p++ {
-		open, why = letsIn(rules, uint16(p), f.accepts("zone", zone, "input"))
+		open, by = letsIn(rules, uint16(p), f.accepts("zone", zone, "input"))
 	}
-	name := strings.ToUpper(proto) + " " + want.String()
+	args := []string{strings.ToUpper(proto) + " " + want.String(), zone}
 	if open {
-		out.ok("the firewall lets % in from zone %", name, zone)
+		out.ok("the firewall lets % in from zone %", args...)
 		return
 	}
-	advice := firewallAnew
-	for _, r := range rules {
-		if why == "" && r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
-			why = ": rule " + r.name + " has " + texts(r.ports) + ", not those of option " + option
-			advice = "\n/etc/init.d/htip restart makes the rule follow the option"
+	const not = "the firewall does not let % in from zone %"
+	why := ""
+	switch {
+	case by == nil:
+		for _, r := range rules {
+			if r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
+				out.bad(not+": rule % has %, not those of option %; "+otherwise+"\n/etc/init.d/htip restart makes the rule follow the option",
+					append(args, r.name, texts(r.ports), option)...)
+				return
+			}
 		}
+	case by.off:
+		why = ": rule % is disabled"
+	case by.few:
+		why = ": rule % does so under conditions only"
+	default:
+		why = ": rule % turns it away"
 	}
-	out.bad("the firewall does not let % in from zone %%; %"+advice, name, zone, why, otherwise)
+	if by != nil {
+		args = append(args, by.name)
+	}
+	out.bad(not+why+"; "+otherwise+firewallAnew, args...)
 }
 
-// letsIn tells whether rules let a port in; why not, when there is more to say
-// than that there is none.
-func letsIn(rules []*inRule, port uint16, otherwise bool) (open bool, why string) {
+// letsIn tells whether rules let a port in; if not, by is the rule because of which,
+// nil where there is none about it.
+func letsIn(rules []*inRule, port uint16, otherwise bool) (open bool, by *inRule) {
 	for _, r := range rules {
 		about := len(r.ports) == 0
 		for _, p := range r.ports {
 			about = about || p.Low <= port && port <= p.High
 		}
-		what := " turns it away"
 		switch {
 		case !about, (r.off || r.few) && !r.accept:
 			continue
-		case r.off:
-			what = " is disabled"
-		case r.few:
-			what = " does so under conditions only"
-		case r.accept:
-			return true, ""
+		case r.accept && !r.off && !r.few:
+			return true, nil
 		}
-		if why = ": rule " + r.name + what; !r.accept {
-			return false, why
+		if by = r; !r.accept {
+			return false, by
 		}
 	}
-	return otherwise, why
+	return otherwise, by
 }
