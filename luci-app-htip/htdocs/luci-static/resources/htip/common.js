@@ -423,9 +423,12 @@ function filled(row) {
 	if (format === null || format === row.format)
 		return [ row.text, row.advice ];
 	let i = 0;
-	const [ text, ...advice ] = format.split('\n');
+	/* LuCI's compiler of translations leaves \n as it is written. */
+	const [ text, ...advice ] = format.split(/\n|\\n/);
+	/* An argument may begin with one of the reasons; the other home's name is none. */
+	const word = a => row.id == 'peer:' + a ? a : why({ error: a, reason: Object.keys(reasons).find(r => a == r || a.startsWith(r + ': ')) });
 	/* %2 is the second one, for languages with another order. */
-	const fill = s => s.replace(/%([1-9])?/g, (all, n) => row.args?.[n ? n - 1 : i++] ?? '');
+	const fill = s => s.replace(/%([1-9])?/g, (all, n) => word(row.args?.[n ? n - 1 : i++] ?? ''));
 	return [ fill(text), fill(advice.join('\n')) ];
 }
 

@@ -52,7 +52,7 @@ return view.extend({
 			el('td', {}, el('span', { 'class': 'htip-mono' }, h.fqdn), ' ', htip.copyButton(h.fqdn, h.fqdn)),
 			el('td', {}, el('span', { 'class': 'htip-mono' }, h.address), ' ', htip.copyButton(h.address, h.address)),
 			el('td', { 'class': 'htip-actions' },
-				el('a', { 'class': 'btn cbi-button', 'href': url, 'target': '_blank', 'rel': 'noreferrer noopener', 'aria-label': _('Open the web server of %s in a new tab').format(h.fqdn) }, _('Open'))));
+				el('a', { 'class': 'btn cbi-button', 'href': url, 'target': '_blank', 'rel': 'noreferrer noopener', 'aria-label': _('Open the web server of %s in a new tab').format(h.fqdn) }, _('Open', 'a page'))));
 		row.text = [ h.peer, h.fqdn, h.address ].join(' ').toLowerCase();
 		return row;
 	},

@@ -90,7 +90,7 @@ return view.extend({
 			return el('tr', {},
 				el('td', {}, i.number),
 				el('td', {}, i.name || '—'),
-				el('td', {}, state, i.by ? [ ' ', _('by'), ' ', el('span', { 'class': 'htip-mono' }, i.by) ] : null),
+				el('td', {}, state, i.by ? [ ' ', el('span', { 'class': 'htip-mono' }, _('by %s').format(i.by)) ] : null),
 				el('td', {}, shared(i.access)),
 				el('td', { 'class': 'htip-actions' }, i.state == 'open' && !htip.readonly()
 					? htip.button(_('Cancel'), 'negative', () => htip.confirmation(_('Cancel this invite?'), _('Who has it can not use it any more.'), _('Cancel the invite'),

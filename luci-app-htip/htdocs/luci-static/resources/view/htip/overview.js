@@ -220,8 +220,8 @@ return view.extend({
 			[ _('Name'), s.name ],
 			[ _('Public name'), s.domain || _('none: others can not call this home, it can call them') ],
 			[ _('Fingerprint'), s.fingerprint ],
-			[ _('Shared networks'), (s.networks || []).join(', ') || _('none') ],
-			[ _('Internet line'), lines || _('none') ]
+			[ _('Shared networks'), (s.networks || []).join(', ') || _('none', 'networks') ],
+			[ _('Internet line'), lines || _('none', 'networks') ]
 		];
 		const key = JSON.stringify(facts);
 		if (key != this.homeKey) {
