@@ -4,6 +4,7 @@
 # make check       the quick part of make test
 # make test-mips   unit tests of messages on big-endian and 32-bit processors
 # make bench       times and throughput on emulated routers
+# make po          what is to be translated of LuCI's page anew, and translations up to date
 # make ipk         packages for routers with opkg, and a feed of them, in build/ipk
 # make test-arm    ARM homes in QEMU; fetches what make test does not need
 # make sim         SEEDS worlds of many gateways, with everything going wrong
@@ -77,6 +78,10 @@ program:
 
 ipk:
 	scripts/ipk
+
+.PHONY: po
+po:
+	go run ./tests/page/po/cmd/po
 
 test-arm:
 	scripts/setup armhf arm64

@@ -92,26 +92,21 @@ func Extract(root string) ([]*Text, error) {
 	return merged, errors.Join(append(errs, more...)...)
 }
 
+var titles = regexp.MustCompile(`"(?:title|description)"\s*:\s*("(?:[^"\\]|\\.)*")`)
+
 // extractJSON finds titles and descriptions.
 func extractJSON(file, src string) (out []*Entry, errs []error) {
-	dec := json.NewDecoder(strings.NewReader(src))
-	last := ""
-	for {
-		tok, err := dec.Token()
-		if tok == nil {
-			if err != nil && dec.More() {
-				errs = append(errs, fmt.Errorf("%s: %w", file, err))
-			}
-			return out, errs
-		}
-		s, ok := tok.(string)
-		if ok && (last == "title" || last == "description") {
-			line := 1 + strings.Count(src[:dec.InputOffset()], "\n")
-			out = append(out, &Entry{Places: []Place{{file, line}}, ID: s})
-			s = ""
-		}
-		last = s
+	if !json.Valid([]byte(src)) {
+		return nil, []error{fmt.Errorf("%s: not JSON", file)}
 	}
+	for _, m := range titles.FindAllStringSubmatchIndex(src, -1) {
+		e := &Entry{Places: []Place{{file, 1 + strings.Count(src[:m[2]], "\n")}}}
+		if err := json.Unmarshal([]byte(src[m[2]:m[3]]), &e.ID); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", e.Places[0], err))
+		}
+		out = append(out, e)
+	}
+	return out, errs
 }
 
 // merge puts together what is there at several places.
