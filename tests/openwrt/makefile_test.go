@@ -15,8 +15,9 @@ import (
 	"testing"
 )
 
-// feedMake runs a target of a feed's Makefile, with stand-ins for OpenWrt's own parts.
-func feedMake(t *testing.T, makefile, buildDir string, args ...string) string {
+// feedMake runs a target of a Makefile of the feed in the folder dir, with stand-ins for
+// OpenWrt's own parts.
+func feedMake(t *testing.T, dir, makefile, buildDir string, args ...string) string {
 	t.Helper()
 	topdir, err := filepath.Abs("testdata/topdir")
 	if err != nil {
@@ -24,7 +25,7 @@ func feedMake(t *testing.T, makefile, buildDir string, args ...string) string {
 	}
 	args = append([]string{"sh", "-c", `umask 022 && exec "$@"`, "sh",
 		"make", "-s", "-f", makefile, "TOPDIR=" + topdir, "BUILD_DIR=" + buildDir}, args...)
-	out, err := run(filepath.Join(repo, "openwrt"), nil, args...)
+	out, err := run(filepath.Join(repo, dir), nil, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,10 +33,10 @@ func feedMake(t *testing.T, makefile, buildDir string, args ...string) string {
 }
 
 // show is what a Makefile says, by name: variables, PACKAGE/FIELD, and macros with nothing.
-func show(t *testing.T, makefile string) map[string]string {
+func show(t *testing.T, dir, makefile string) map[string]string {
 	t.Helper()
 	said := map[string]string{}
-	for _, block := range strings.Split("\n"+feedMake(t, makefile, "/build", "show"), "\n@@")[1:] {
+	for _, block := range strings.Split("\n"+feedMake(t, dir, makefile, "/build", "show"), "\n@@")[1:] {
 		name, text, _ := strings.Cut(block, "\n")
 		said[name] = strings.TrimSuffix(text, "\n")
 	}
@@ -105,24 +106,29 @@ var free = map[string]string{
 	"macro Package/htip/conffiles": ``, "macro Package/htip/postinst": ``, "macro Package/htip/prerm": ``,
 }
 
-// wrong lists what a Makefile says otherwise than it should.
-func wrong(said map[string]string) (problems []string) {
+// wrong lists what the daemon's Makefile says otherwise than it should.
+func wrong(said map[string]string) []string {
 	want := maps.Clone(fields)
 	want["GO_PKG_LDFLAGS_X"] = fmt.Sprintf("main.version=%s-r%s", said["PKG_VERSION"], said["PKG_RELEASE"])
 	want["PKG_BUILD_DIR"] = "/build/htip-" + said["PKG_VERSION"]
+	return compare(said, want, free)
+}
+
+// compare lists what is not said as it is wanted, or not in the form, or not known at all.
+func compare(said, want, forms map[string]string) (problems []string) {
 	for name, value := range want {
 		if got, found := said[name]; !found || got != value {
 			problems = append(problems, fmt.Sprintf("%s: got %q, want %q", name, got, value))
 		}
 	}
-	for name, form := range free {
+	for name, form := range forms {
 		if got, found := said[name]; !found || !regexp.MustCompile(`^(?:`+form+`)\n?$`).MatchString(got) {
 			problems = append(problems, fmt.Sprintf("%s: got %q, want the form %s", name, got, form))
 		}
 	}
 	for name, got := range said {
 		_, known := want[name]
-		if _, form := free[name]; !known && !form {
+		if _, form := forms[name]; !known && !form {
 			problems = append(problems, fmt.Sprintf("%s (%q) is nothing that is known here", name, got))
 		}
 	}
@@ -131,21 +137,14 @@ func wrong(said map[string]string) (problems []string) {
 }
 
 func TestMakefile(t *testing.T) {
-	for _, problem := range wrong(show(t, "Makefile")) {
+	for _, problem := range wrong(show(t, "openwrt", "Makefile")) {
 		t.Error(problem)
 	}
 }
 
 // TestMakefileTypos: OpenWrt says nothing about a name that it doesn't know.
 func TestMakefileTypos(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(repo, "openwrt/Makefile"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if problems := wrong(show(t, "Makefile")); problems != nil {
-		t.Fatal(problems)
-	}
-	for _, c := range [][2]string{
+	typos(t, "openwrt", wrong, [][2]string{
 		{"  DEPENDS:=+htip +kmod-ipsec ", "  DEPEND:=+htip +kmod-ipsec "},
 		{"  PKGARCH:=all", "  PKG_ARCH:=all"},
 		{"  SUBMENU:=", "  SUBMENUE:="},
@@ -166,7 +165,20 @@ func TestMakefileTypos(t *testing.T) {
 		{"kmod-l2tp", "kmod-l2pt"},
 		{"$${IPKG_INSTROOT}", "${IPKG_INSTROOT}"},
 		{"PKG_VERSION:=", "PKG_VERSION:=v"},
-	} {
+	})
+}
+
+// typos puts one after the other into the Makefile of a folder: each has to be seen.
+func typos(t *testing.T, dir string, wrong func(said map[string]string) []string, all [][2]string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repo, dir, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems := wrong(show(t, dir, "Makefile")); problems != nil {
+		t.Fatal(problems)
+	}
+	for _, c := range all {
 		typo := strings.Replace(string(text), c[0], c[1], 1)
 		if typo == string(text) {
 			t.Errorf("%q is not in the Makefile", c[0])
@@ -176,7 +188,7 @@ func TestMakefileTypos(t *testing.T) {
 		if err := os.WriteFile(name, []byte(typo), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if len(wrong(show(t, name))) == 0 {
+		if len(wrong(show(t, dir, name))) == 0 {
 			t.Errorf("%q in the place of %q is not seen", c[1], c[0])
 		}
 	}
@@ -189,7 +201,7 @@ func TestMakefileFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := strings.TrimSpace(out)
-	if got := show(t, "Makefile")["GO_PKG_GCFLAGS"]; got != want || want == "" {
+	if got := show(t, "openwrt", "Makefile")["GO_PKG_GCFLAGS"]; got != want || want == "" {
 		t.Errorf("GO_PKG_GCFLAGS %q, and GCFLAGS %q beside go.mod", got, want)
 	}
 }
@@ -235,14 +247,69 @@ func entry(mode fs.FileMode, path, content string) string {
 		return path + " -> " + content
 	case path == "/usr/bin/htip": // the two are linked with another stamp
 		content = ""
+	case strings.HasPrefix(path, "/etc/uci-defaults/luci-i18n-"): // in LuCI's words, and in ours
+		content = ""
 	}
 	return fmt.Sprintf("%s %v %q", path, mode, content)
+}
+
+// sameFiles compares what the feed has installed with what an .ipk holds.
+func sameFiles(t *testing.T, got []string, p built) {
+	t.Helper()
+	var want []string
+	for path, m := range p.data {
+		content := m.content
+		if m.Linkname != "" {
+			content = m.Linkname
+		}
+		want = append(want, entry(m.FileInfo().Mode(), path, content))
+	}
+	slices.Sort(want)
+	for _, line := range got {
+		if !slices.Contains(want, line) {
+			t.Errorf("only the feed's package has %.200s", line)
+		}
+	}
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			t.Errorf("only the .ipk has %.200s", line)
+		}
+	}
+}
+
+// sameFields compares what a Makefile says of a package with what its .ipk says.
+func sameFields(t *testing.T, said map[string]string, name, version string, p built) {
+	t.Helper()
+	arch := said[name+"/PKGARCH"]
+	if arch == "" {
+		arch = "x86_64"
+	}
+	var depends []string
+	for _, d := range strings.Fields(said[name+"/DEPENDS"]) {
+		if !strings.HasPrefix(d, "@") {
+			depends = append(depends, strings.TrimPrefix(d, "+"))
+		}
+	}
+	for field, want := range map[string]string{
+		"Package":      name,
+		"Version":      version,
+		"Architecture": arch,
+		"Depends":      strings.Join(depends, ", "),
+		"License":      said["PKG_LICENSE"],
+		"Maintainer":   said["PKG_MAINTAINER"],
+		"Section":      said[name+"/SECTION"],
+		"Description":  strings.Join(strings.Fields(said[name+"/description"]), " "),
+	} {
+		if p.fields[field] != want {
+			t.Errorf("%s: %q, want %q", field, p.fields[field], want)
+		}
+	}
 }
 
 // TestMakefileInstall: what the feed installs is what the packages of scripts/ipk hold,
 // and so is what they say.
 func TestMakefileInstall(t *testing.T) {
-	said := show(t, "Makefile")
+	said := show(t, "openwrt", "Makefile")
 	version := said["PKG_VERSION"] + "-r" + said["PKG_RELEASE"]
 	for _, name := range []string{"htip", "htip-esp", "htip-pptp"} {
 		t.Run(name, func(t *testing.T) {
@@ -254,54 +321,11 @@ func TestMakefileInstall(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(bin, "htip"), []byte("program"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			feedMake(t, "Makefile", build, "install/"+name, "DESTDIR="+root, "GO_PKG_BUILD_BIN_DIR="+bin)
+			feedMake(t, "openwrt", "Makefile", build, "install/"+name, "DESTDIR="+root, "GO_PKG_BUILD_BIN_DIR="+bin)
 
 			p := open(t, name)
-			var want []string
-			for path, m := range p.data {
-				content := m.content
-				if m.Linkname != "" {
-					content = m.Linkname
-				}
-				want = append(want, entry(m.FileInfo().Mode(), path, content))
-			}
-			slices.Sort(want)
-			got := tree(t, root)
-			for _, line := range got {
-				if !slices.Contains(want, line) {
-					t.Errorf("only the feed's package has %.200s", line)
-				}
-			}
-			for _, line := range want {
-				if !slices.Contains(got, line) {
-					t.Errorf("only the .ipk has %.200s", line)
-				}
-			}
-
-			arch := said[name+"/PKGARCH"]
-			if arch == "" {
-				arch = "x86_64"
-			}
-			var depends []string
-			for _, d := range strings.Fields(said[name+"/DEPENDS"]) {
-				if d, ok := strings.CutPrefix(d, "+"); ok {
-					depends = append(depends, d)
-				}
-			}
-			for field, want := range map[string]string{
-				"Package":      name,
-				"Version":      version,
-				"Architecture": arch,
-				"Depends":      strings.Join(depends, ", "),
-				"License":      said["PKG_LICENSE"],
-				"Maintainer":   said["PKG_MAINTAINER"],
-				"Section":      said[name+"/SECTION"],
-				"Description":  strings.Join(strings.Fields(said[name+"/description"]), " "),
-			} {
-				if p.fields[field] != want {
-					t.Errorf("%s: %q, want %q", field, p.fields[field], want)
-				}
-			}
+			sameFiles(t, tree(t, root), p)
+			sameFields(t, said, name, version, p)
 			if got, want := strings.Fields(p.control["/conffiles"].content), strings.Fields(said[name+"/conffiles"]); !slices.Equal(got, want) {
 				t.Errorf("conffiles %q, want %q", got, want)
 			}
@@ -326,10 +350,10 @@ func TestMakefileInstall(t *testing.T) {
 // TestMakefileBuild: what is copied is enough to build from, with the licence beside it;
 // the program is static, at a fixed address, and knows its version.
 func TestMakefileBuild(t *testing.T) {
-	said := show(t, "Makefile")
+	said := show(t, "openwrt", "Makefile")
 	build := t.TempDir()
-	feedMake(t, "Makefile", build, "prepare")
-	feedMake(t, "Makefile", build, "compile")
+	feedMake(t, "openwrt", "Makefile", build, "prepare")
+	feedMake(t, "openwrt", "Makefile", build, "compile")
 
 	dir := filepath.Join(build, "htip-"+said["PKG_VERSION"])
 	licence, err := os.ReadFile(filepath.Join(dir, said["PKG_LICENSE_FILES"]))

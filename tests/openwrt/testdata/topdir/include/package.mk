@@ -18,7 +18,7 @@ endef
 # The macros by their names, and the variables when all has been read.
 show:
 	$(foreach v,$(sort $(filter Package/% Build/%,$(.VARIABLES))),$(info @@macro $(v)))
-	$(foreach v,$(sort $(filter PKG_% GO_PKG GO_PKG_%,$(.VARIABLES))),$(info @@$(v))$(info $($(v))))
+	$(foreach v,$(sort $(filter PKG_% GO_PKG GO_PKG_% LUCI_%,$(.VARIABLES))),$(info @@$(v))$(info $($(v))))
 	@true
 
 prepare:
