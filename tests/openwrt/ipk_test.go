@@ -94,6 +94,12 @@ var feeds = sync.OnceValues(func() (dirs [2]string, err error) {
 	return dirs, nil
 })
 
+// Feed is the first of them, for tests that install its packages.
+func Feed() (string, error) {
+	dirs, err := feeds()
+	return filepath.Join(dirs[0], "x86_64"), err
+}
+
 // read is what lies below a directory, by path.
 func read(t *testing.T, dir string) map[string]string {
 	t.Helper()

@@ -506,3 +506,86 @@ func TestPackageScripts(t *testing.T) {
 		}
 	})
 }
+
+// TestPageScripts: LuCI looks anew for its pages and rpcd for rights; where they are not, and
+// where a language is known already, nothing happens.
+func TestPageScripts(t *testing.T) {
+	feed, err := openwrt.Feed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRouter(t)
+	for _, name := range []string{"luci-app-htip", "luci-i18n-htip-de", "luci-i18n-htip-ko"} {
+		found, err := filepath.Glob(filepath.Join(feed, name+"_*.ipk"))
+		if err != nil || len(found) != 1 {
+			t.Fatal(found, err)
+		}
+		r.copy(found[0], "/root/"+name+".ipk", 0o644)
+	}
+	files := func() string {
+		return r.sh("find / -xdev ! -path '/proc/*' ! -path '/tmp/*' ! -path '/var/*' | grep -i 'luci\\|rpcd\\|/www' | sort")
+	}
+	quiet := func(command string) {
+		t.Helper()
+		if out := r.sh(command + " 2>&1"); out != "" {
+			t.Errorf("%s says %q", command, out)
+		}
+	}
+	t.Run("without LuCI", func(t *testing.T) {
+		before := files()
+		for _, name := range []string{"luci-app-htip", "luci-i18n-htip-de"} {
+			quiet("opkg install /root/" + name + ".ipk")
+		}
+		if now := files(); !strings.Contains(now, "/www/luci-static/resources/view/htip/overview.js") || !strings.Contains(now, "/htip.de.lmo") || strings.Contains(now, "/etc/uci-defaults/luci") {
+			t.Error(now)
+		}
+		quiet("opkg remove luci-i18n-htip-de; opkg remove luci-app-htip")
+		if now := files(); now != before {
+			t.Errorf("left: %s\nbefore: %s", now, before)
+		}
+	})
+	r.write("/etc/config/luci", "config internal 'languages'\n\toption ko 'as somebody calls it'\n", 0o644)
+	r.write("/etc/init.d/rpcd", "#!/bin/sh\necho \"rpcd $*\" >>/tmp/calls; echo what procd says\n", 0o755)
+	caches := func() {
+		r.sh("mkdir -p /tmp/luci-modulecache; touch /tmp/luci-indexcache /tmp/luci-indexcache.abc.json /tmp/luci-modulecache/x")
+	}
+	renewed := func(t *testing.T) {
+		t.Helper()
+		if out := r.sh("ls -d /tmp/luci-* 2>/dev/null || true"); out != "" {
+			t.Errorf("caches: %s", out)
+		}
+		if got := r.calls(); got != "rpcd reload" {
+			t.Errorf("rpcd was told %q", got)
+		}
+	}
+	for _, name := range []string{"luci-app-htip", "luci-i18n-htip-de", "luci-i18n-htip-ko"} {
+		t.Run(name, func(t *testing.T) {
+			caches()
+			quiet("opkg install /root/" + name + ".ipk")
+			renewed(t)
+		})
+	}
+	t.Run("languages", func(t *testing.T) {
+		if out := r.sh("uci get luci.languages.de; uci get luci.languages.ko; ls /etc/uci-defaults; [ ! -s /tmp/.uci/luci ]"); out != "Deutsch (German)\nas somebody calls it\n90-htip" {
+			t.Error(out)
+		}
+	})
+	t.Run("removal", func(t *testing.T) {
+		caches()
+		quiet("opkg remove luci-app-htip")
+		renewed(t)
+		if now := files(); strings.Contains(now, "/www") || strings.Contains(now, "acl.d") {
+			t.Error(now)
+		}
+	})
+	t.Run("an image is only filled", func(t *testing.T) {
+		caches()
+		for _, script := range []string{"ipk.luci-postinst", "ipk.luci-postrm"} {
+			r.copy("../../openwrt/files/"+script, "/tmp/script", 0o755)
+			quiet("IPKG_INSTROOT=/image /tmp/script configure")
+		}
+		if out := r.calls() + r.sh("ls /tmp/luci-modulecache"); out != "x" {
+			t.Error(out)
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,6 +30,9 @@ const (
 	release = "7" // of the first version; the newer one is 8
 	newer   = "8"
 )
+
+// page are the packages of the page: there is no LuCI here, so they only come and go.
+var page = []string{"luci-app-htip", "luci-i18n-htip-de"}
 
 // firm is what the parts of a test share.
 type firm struct {
@@ -52,8 +56,14 @@ func testFirmware(t *testing.T, arch lab.Arch, memory int) {
 	t.Cleanup(cancel)
 	packages := map[string][]byte{}
 	for _, r := range []string{release, newer} {
-		if packages["htip-"+r+".ipk"], err = homes.Package(ctx, arch, r); err != nil {
+		made, err := homes.Packages(ctx, arch, r)
+		if err != nil {
 			t.Fatal(err)
+		}
+		for _, name := range append([]string{"htip"}, page...) {
+			if packages[name+"-"+r+".ipk"] = made[name]; made[name] == nil {
+				t.Fatalf("no package %s", name)
+			}
 		}
 	}
 	home := func(name, host, hostName string) homes.Spec {
@@ -197,6 +207,7 @@ echo; uci show | grep -v '^htip\.'; echo; nft list table inet fw4; iptables-save
 func (f *firm) install() {
 	for _, h := range []*homes.Home{f.a, f.b} {
 		f.sh(h, "opkg install /root/htip-"+release+".ipk")
+		f.installPage(h, release)
 		if out := f.sh(h, "pidof htipd || true; ls -l /etc/rc.d/S95htip; uci show firewall; nft list ruleset"); !strings.Contains(out, `iifname "htip-*"`) || regexp.MustCompile(`(?m)^\d+$`).MatchString(out) {
 			f.Errorf("%s: after installation: %s", h.Name, out)
 		}
@@ -209,6 +220,33 @@ func (f *firm) install() {
 		if out := f.sh(h, "/etc/init.d/htip start 2>&1"); !strings.Contains(out, "uci set htip.main.enabled=1") {
 			f.Errorf("%s: start of what is switched off says %q", h.Name, out)
 		}
+	}
+}
+
+// installPage installs the page and looks for what LuCI and rpcd look for.
+func (f *firm) installPage(h *homes.Home, release string) {
+	f.Helper()
+	for _, name := range page {
+		if out := f.sh(h, "opkg install /root/"+name+"-"+release+".ipk"); out != "" {
+			f.Errorf("%s: %s says %q", h.Name, name, out)
+		}
+	}
+	out := f.sh(h, `ls /www/luci-static/resources/view/htip/overview.js /usr/lib/lua/luci/i18n/htip.de.lmo
+jsonfilter -e '@.luci-app-htip.read.ubus.htip[0]' </usr/share/rpcd/acl.d/luci-app-htip.json
+grep -o '"title": "Home-to-Home"' /usr/share/luci/menu.d/luci-app-htip.json`)
+	if want := "/usr/lib/lua/luci/i18n/htip.de.lmo\n/www/luci-static/resources/view/htip/overview.js\nstatus\n\"title\": \"Home-to-Home\""; out != want {
+		f.Errorf("%s: %s\nwant %s", h.Name, out, want)
+	}
+}
+
+// removePage takes the page away, the languages first as opkg wants it.
+func (f *firm) removePage() {
+	f.Helper()
+	for _, name := range slices.Backward(page) {
+		f.sh(f.a, "opkg remove "+name)
+	}
+	if out := f.sh(f.a, "find / -xdev ! -path '/proc/*' ! -path '/root/*' -name '*htip*' | grep 'luci\\|/www\\|acl.d' || true"); out != "" {
+		f.Errorf("left of the page: %s", out)
 	}
 }
 
@@ -397,7 +435,10 @@ func (f *firm) upgrade() {
 	if err != nil {
 		f.Fatal(err)
 	}
-	lost := f.pinging(func() { f.sh(f.a, "opkg install /root/htip-"+newer+".ipk") })
+	lost := f.pinging(func() {
+		f.sh(f.a, "opkg install /root/htip-"+newer+".ipk")
+		f.installPage(f.a, newer)
+	})
 	if err := f.a.WaitAnswer(f.ctx, 20*time.Second); err != nil {
 		f.Fatal(err)
 	}
@@ -420,9 +461,11 @@ func (f *firm) upgrade() {
 // sysupgrade: what keep.d and the conffiles name is all that a new image gets.
 func (f *firm) sysupgrade() {
 	key := f.sh(f.a, "htip key")
+	f.removePage()
 	f.sh(f.a, `tar cf /root/kept.tar $(cat /lib/upgrade/keep.d/htip /usr/lib/opkg/info/htip.conffiles) /etc/config/network /etc/config/dhcp
 opkg remove htip; rm -rf /etc/htip /etc/config/htip
 tar xf /root/kept.tar -C /; opkg install /root/htip-`+newer+`.ipk`)
+	f.installPage(f.a, newer)
 	if err := f.a.WaitAnswer(f.ctx, 30*time.Second); err != nil {
 		f.Fatal(err)
 	}
@@ -437,6 +480,7 @@ tar xf /root/kept.tar -C /; opkg install /root/htip-`+newer+`.ipk`)
 
 func (f *firm) uninstall(before string) {
 	f.sh(f.a, "uci delete dhcp.@dnsmasq[0].confdir; uci commit dhcp; reload_config dhcp; sleep 4")
+	f.removePage()
 	f.sh(f.a, "opkg remove htip")
 	f.until(f.a, 20*time.Second, "! pidof htipd")
 	f.sh(f.a, "/etc/init.d/firewall reload; rm -rf /tmp/elsewhere.d")

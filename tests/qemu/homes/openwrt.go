@@ -28,9 +28,9 @@ func Architecture(a lab.Arch) string {
 	return "x86_64"
 }
 
-// Package builds the .ipk for routers of this kind, in a version that is the
-// Makefile's unless release is given.
-func Package(ctx context.Context, a lab.Arch, release string) ([]byte, error) {
+// Packages builds the .ipk files for routers of this kind, by the names of the packages, in a
+// version that is the Makefile's unless release is given.
+func Packages(ctx context.Context, a lab.Arch, release string) (map[string][]byte, error) {
 	root, err := lab.RepoRoot()
 	if err != nil {
 		return nil, err
@@ -49,14 +49,18 @@ func Package(ctx context.Context, a lab.Arch, release string) ([]byte, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("scripts/ipk %s: %w: %s", arch, err, out)
 	}
-	found, err := filepath.Glob(filepath.Join(dir, arch, "htip_*.ipk"))
-	if err == nil && len(found) != 1 {
-		err = fmt.Errorf("want one package, found %q", found)
-	}
+	found, err := filepath.Glob(filepath.Join(dir, arch, "*.ipk"))
 	if err != nil {
 		return nil, err
 	}
-	return os.ReadFile(found[0])
+	packages := map[string][]byte{}
+	for _, path := range found {
+		name, _, _ := strings.Cut(filepath.Base(path), "_")
+		if packages[name], err = os.ReadFile(path); err != nil {
+			return nil, err
+		}
+	}
+	return packages, nil
 }
 
 // BootOpenWrt boots a router for each spec that looks like OpenWrt, with the disk of
