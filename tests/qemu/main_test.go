@@ -49,7 +49,7 @@ func makeLab(t *testing.T, o lab.Options) (context.Context, *lab.Lab) {
 			t.Error(err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	t.Cleanup(cancel)
 	return ctx, l
 }

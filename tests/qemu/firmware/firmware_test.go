@@ -51,7 +51,7 @@ func testFirmware(t *testing.T, arch lab.Arch, memory int) {
 			t.Error(err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	t.Cleanup(cancel)
 	packages := map[string][]byte{}
 	for _, r := range []string{release, newer} {
