@@ -74,7 +74,7 @@ func TestClaims(t *testing.T) {
 			if x.network != "" {
 				carol.Reconfigure(ctx, t, strings.Replace(good, "\toption enabled '1'\n", "\toption enabled '1'\n\tlist network '"+x.network+"'\n", 1))
 			}
-			res, err := carol.Router.Run(ctx, "htip connect bob --wait --timeout 30s; [ $? != 0 ]; r=$?; grep \"list network\" /var/log/htipd.log; exit $r")
+			res, err := carol.Router.Run(ctx, "htip connect bob --wait --timeout 60s; [ $? != 0 ]; r=$?; grep \"list network\" /var/log/htipd.log; exit $r")
 			t.Log(res.Output)
 			if err != nil || res.Code != 0 || !strings.Contains(res.Output, x.words) {
 				t.Errorf("code %d, no %q: %v", res.Code, x.words, err)
@@ -104,7 +104,7 @@ func TestClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	say := func(b []byte) (*htip.Message, error) {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		raw, err := l.Internet().DialFrom(ctx, lab.InternetHost, netip.AddrPortFrom(bob.Router.WANAddr(), 4847))
 		if err != nil {

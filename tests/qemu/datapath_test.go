@@ -118,10 +118,10 @@ type dpHomes struct {
 	hostB  netip.Addr // present address of hb
 }
 
-func newDPHomes(t *testing.T) dpHomes {
+func newDPHomes(t *testing.T, newLab func(*testing.T) (context.Context, *lab.Lab)) dpHomes {
 	t.Helper()
 	files := withDptool(t)
-	ctx, l := newLabAlone(t)
+	ctx, l := newLab(t)
 	add := func(name string, lans ...lab.LAN) *lab.Router {
 		r, err := l.AddRouter(ctx, lab.RouterConfig{Name: name, LAN: lans, Files: files})
 		if err != nil {
@@ -208,7 +208,7 @@ const (
 )
 
 func TestDatapath(t *testing.T) {
-	h := newDPHomes(t)
+	h := newDPHomes(t, newLab)
 	ctx, a, b := h.ctx, h.a, h.b
 	wa, wb := dpPair(a, b, netA, subA, netA, subB)
 	beforeA, beforeB := snapshot(ctx, a), snapshot(ctx, b)
@@ -464,20 +464,10 @@ func TestDatapath(t *testing.T) {
 		if _, rb := h.up(t, wa, wb); slices.Contains(rb.Changes, "tunnel htip-alice started") {
 			t.Errorf("%q", rb.Changes)
 		}
-		h.traffic(t, "10.0.0.4", "10.0.1.5")
+		h.pings(t, h.ha, "10.0.1.5", 56) // TestFig9 looks closely, and at FIG. 13
 		if out := a.MustRun(ctx, "iptables-save -t nat"); strings.Contains(out, "HTIP") {
 			t.Errorf("NAT without need:\n%s", out)
 		}
-		h.down(t)
-		h.renumberB(t, "10.0.0.1/24", "10.0.0.5/24")
-		same(t)
-	})
-
-	t.Run("inclusion", func(t *testing.T) { // FIG. 13: A's network lies in B's
-		h.renumberB(t, "10.0.0.1/16", "10.0.0.5/16")
-		wa, wb := dpPair(a, b, netA, "10.2.0.0/24", "10.0.0.0/16", "10.1.0.0/16")
-		h.up(t, wa, wb)
-		h.traffic(t, "10.2.0.4", "10.1.0.5")
 		h.down(t)
 		h.renumberB(t, "10.0.0.1/24", "10.0.0.5/24")
 		same(t)
@@ -508,19 +498,21 @@ func TestDatapath(t *testing.T) {
 		h.renumberB(t, "10.0.0.1/24", "10.0.0.5/24")
 		same(t)
 	})
+}
 
-	t.Run("times", func(t *testing.T) {
-		var up, apply []float64
-		for range 5 {
-			ra, _ := h.up(t, wa, wb)
-			up, apply = append(up, ra.UpSeconds), append(apply, ra.ApplySeconds)
-			h.down(t)
-		}
-		slices.Sort(up)
-		slices.Sort(apply)
-		t.Logf("from Apply to link up: median %.2f s of %.2f; Apply itself: median %.2f s of %.2f", up[2], up, apply[2], apply)
-		same(t)
-	})
+// TestDatapathTimes measures how long a tunnel takes, without the daemon.
+func TestDatapathTimes(t *testing.T) {
+	h := newDPHomes(t, newLabAlone)
+	wa, wb := dpPair(h.a, h.b, netA, subA, netA, subB)
+	var up, apply []float64
+	for range 5 {
+		ra, _ := h.up(t, wa, wb)
+		up, apply = append(up, ra.UpSeconds), append(apply, ra.ApplySeconds)
+		h.down(t)
+	}
+	slices.Sort(up)
+	slices.Sort(apply)
+	t.Logf("from Apply to link up: median %.2f s of %.2f; Apply itself: median %.2f s of %.2f", up[2], up, apply[2], apply)
 }
 
 // renumberB gives B's LAN other addresses.

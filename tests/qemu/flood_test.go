@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,12 +29,17 @@ import (
 const (
 	floodResident = 10 << 10
 	floodAnon     = 4 << 10
-	// honestLimit is in the honest router's clock. Where even without an attack a
-	// third of it is not enough, because others use the machine, it is three times
-	// what it takes without.
+	// honestLimit is how long a peer waits under attack until bob has let it in and
+	// knows it, in its router's clock: the median of honestTries. Others use the
+	// machine, too: where even without an attack, right before and after it, a third
+	// of the limit is not enough, the limit is three times what it takes then.
 	honestLimit = 5 * time.Second
+	honestTries = 3
 
-	nobody = "nobody" // attacks
+	// usualUp is about how long a tunnel takes without an attack where the rates of
+	// the attacks are meant for. A slower machine is attacked more slowly, or
+	// nothing but its emulator's speed would decide.
+	usualUp = 5 * time.Second
 
 	floodAtLeast = 10 * time.Second // of each attack
 	floodAtMost  = 40 * time.Second
@@ -42,7 +48,7 @@ const (
 // attack is what strangers do to a router, from several addresses.
 type attack struct {
 	name string
-	each time.Duration // between two connections, if the machine can
+	each time.Duration // between two connections, if the machine can; see usualUp
 	most int           // connections in all; 0: as long as it lasts
 	do   func(c net.Conn, a *attacker)
 }
@@ -174,14 +180,64 @@ func refusedSoFar(h *homes.Home) (n, lines int) {
 	return n, lines
 }
 
-// under lets an attack run while alice's hosts use their tunnel to bob's and
-// carol connects to bob.
-// It returns how long carol waited for an answer.
-func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *homes.Home, nas netip.Addr) time.Duration {
+// entry is how long a peer took to get in.
+type entry struct{ in, answered, up time.Duration }
+
+// never is the time of what has not come.
+const never = time.Hour
+
+// enter connects carol to bob. The time is what passes in her router until bob's
+// has let her in and knows her by her key. That is what a door may cost; what
+// comes then is work of both, which takes longer the less of the machine they get.
+func enter(ctx context.Context, t *testing.T, carol *homes.Home) (e entry, ok bool) {
 	t.Helper()
 	if res, err := carol.Router.Run(ctx, "htip disconnect bob"); err != nil || res.Code != 0 {
 		t.Log(res, err)
 	}
+	res, err := carol.Router.Run(ctx, "htip connect bob --wait --timeout 90s")
+	if ok = err == nil && res.Code == 0; !ok {
+		t.Logf("%v, code %d\n%s", err, res.Code, res.Output)
+	} else if !strings.Contains(res.Output, "connecting to") {
+		t.Errorf("no new connection was made:\n%s", res.Output)
+	}
+	return entryOf(res.Output), ok
+}
+
+func entryOf(output string) entry {
+	return entry{stepAt(output, "REQUEST"), stepAt(output, "RESPONSE"), stepAt(output, "names")}
+}
+
+func (e entry) String() string {
+	return fmt.Sprintf("in after %.1f s, answered %.1f s, up %.1f s", e.in.Seconds(), e.answered.Seconds(), e.up.Seconds())
+}
+
+func median(es []entry, of func(entry) time.Duration) time.Duration {
+	var ds []time.Duration
+	for _, e := range es {
+		ds = append(ds, of(e))
+	}
+	slices.Sort(ds)
+	return ds[len(ds)/2]
+}
+
+// calm is enter while nobody attacks.
+func calm(ctx context.Context, t *testing.T, carol *homes.Home) entry {
+	t.Helper()
+	e, ok := enter(ctx, t, carol)
+	if !ok {
+		t.Fatal("an honest peer did not get in without an attack")
+	}
+	t.Log("without an attack:", e)
+	return e
+}
+
+// under lets an attack run while alice's hosts use their tunnel to bob's and
+// carol connects to bob. It returns how long she waited each time. When bob has
+// never seen her, what matters is that she gets in, and she may try twice: it takes until the
+// door is shut and her name is looked up, and in its first seconds an attack fills
+// the kernel's queue for us, for friends, too (docs/security.md).
+func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *homes.Home, nas netip.Addr, known bool) (waited []entry) {
+	t.Helper()
 	bob.Router.MustRun(ctx, "echo 5 >/proc/$(pidof htipd)/clear_refs") // the peak begins anew
 	before, err := look(ctx, bob.Router)
 	if err != nil {
@@ -191,62 +247,61 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 	attack, stop := context.WithCancel(ctx)
 	over := make(chan bool)
 	go func() { a.run(attack); close(over) }()
+	defer func() { stop(); <-over }()
 	began := time.Now()
-	pings := make(chan error, 1)
-	sent := 0
-	go func() { // as long as it lasts
-		defer close(pings)
-		for {
-			if err := alice.Host.Ping(ctx, nas, 56, 25); err != nil {
-				pings <- err
-				return
-			}
-			sent += 25
-			select {
-			case <-over:
-				return
-			default:
-			}
-		}
-	}()
 	time.Sleep(2 * time.Second) // it has begun in earnest
 
-	// The time that passes in carol's router until bob's has accepted and answered.
-	connected := make(chan string, 1)
+	entered := make(chan string, 1)
 	go func() {
-		res, err := carol.Router.Run(ctx, "htip connect bob --wait --timeout 30s")
-		if err != nil || res.Code != 0 {
-			t.Errorf("an honest peer did not get in: %v, code %d\n%s", err, res.Code, res.Output)
+		text := ""
+		if !known {
+			e, ok := enter(ctx, t, carol)
+			if !ok {
+				e, ok = enter(ctx, t, carol)
+			}
+			if !ok {
+				t.Error("an honest peer that has never been there did not get in")
+			}
+			text += fmt.Sprintf(" never there before: %v;", e)
 		}
-		connected <- res.Output
+		for range honestTries {
+			e, _ := enter(ctx, t, carol)
+			waited = append(waited, e)
+			text += fmt.Sprintf(" %v;", e)
+		}
+		entered <- text
 	}()
 	peak, anon := 0, 0
 	var now process
-	output := ""
+	text := ""
 	enough := func() bool { return a.most == 0 || a.made.Load()+a.failed.Load() >= int64(a.most) }
-	for output == "" || time.Since(began) < floodAtLeast || !enough() && time.Since(began) < floodAtMost {
-		select {
-		case output = <-connected:
-		case <-time.After(300 * time.Millisecond):
+	sent, lost, err := alice.Host.PingWhile(ctx, nas, func() {
+		for text == "" || time.Since(began) < floodAtLeast || !enough() && time.Since(began) < floodAtMost {
+			select {
+			case text = <-entered:
+			case <-time.After(300 * time.Millisecond):
+			}
+			var err error
+			if now, err = look(ctx, bob.Router); err != nil {
+				t.Fatal(err)
+			}
+			peak, anon = max(peak, now.peak), max(anon, now.anon)
 		}
-		if now, err = look(ctx, bob.Router); err != nil {
-			t.Fatal(err)
-		}
-		peak, anon = max(peak, now.peak), max(anon, now.anon)
-	}
+	})
 	took := time.Since(began)
-	stop()
-	<-over
-	if lost := <-pings; lost != nil {
-		t.Errorf("running tunnels lost something: %v", lost)
+	if err != nil {
+		t.Error(err)
+	}
+	// Where the table of flows is full, or the queue of the card, there are many.
+	if lost > 1 {
+		t.Errorf("running tunnels lost %d of %d pings", lost, sent)
 	}
 	guest := now.uptime - before.uptime
 	refusedNow, linesNow := refusedSoFar(bob)
-	answered, up := stepAt(output, "RESPONSE"), stepAt(output, "names")
-	t.Logf("%s: %d connections (%d more did not come so far) in %.0f s, %.0f a second of bob's clock; %d handshakes finished; %.1f MB offered, %.1f MB reached bob; %d pings; "+
-		"refused and told: %d in %d lines; bob's daemon took %.0f %% of the processor; peak %d kB, anonymous %d kB; carol: answered after %.1f s, tunnel up after %.1f s",
-		a.name, a.made.Load(), a.failed.Load(), took.Seconds(), float64(a.made.Load()+a.failed.Load())/guest, a.shaken.Load(), float64(a.octets.Load())/1e6, float64(now.received-before.received)/1e6, sent,
-		refusedNow-refused, linesNow-lines, float64(now.ticks-before.ticks)/guest, peak, anon, answered.Seconds(), up.Seconds())
+	t.Logf("%s: %d connections (%d more did not come so far) in %.0f s, %.0f a second of bob's clock; %d handshakes finished; %.1f MB offered, %.1f MB reached bob; %d pings, %d lost; "+
+		"refused and told: %d in %d lines; bob's daemon took %.0f %% of the processor; peak %d kB, anonymous %d kB; carol:%s",
+		a.name, a.made.Load(), a.failed.Load(), took.Seconds(), float64(a.made.Load()+a.failed.Load())/guest, a.shaken.Load(), float64(a.octets.Load())/1e6, float64(now.received-before.received)/1e6, sent, lost,
+		refusedNow-refused, linesNow-lines, float64(now.ticks-before.ticks)/guest, peak, anon, text)
 	t.Logf("before: %s; after: %s", before.lost, now.lost)
 	if a.most > 0 && !enough() {
 		t.Errorf("only %d connections were tried", a.made.Load()+a.failed.Load())
@@ -257,7 +312,7 @@ func under(ctx context.Context, t *testing.T, a *attacker, alice, bob, carol *ho
 	if n := linesNow - lines; float64(n) > guest/10+2 {
 		t.Errorf("%d lines about refused connections in %.0f s", n, guest)
 	}
-	return answered
+	return waited
 }
 
 // stepAt is when a step of htip connect came.
@@ -269,13 +324,13 @@ func stepAt(output, step string) time.Duration {
 			return time.Duration(s * float64(time.Second))
 		}
 	}
-	return time.Hour
+	return never
 }
 
 // TestFlood: whatever strangers do to the port of the control channel, memory
-// stays within its budget, tunnels lose nothing, and an honest peer gets in: at
-// the first attack one that has never been there, whose address bob's router has
-// to find by its name.
+// stays within its budget, tunnels lose nothing, and an honest peer gets in, soon:
+// at the first attack first of all one that has never been there, whose address
+// bob's router has to find by its name.
 func TestFlood(t *testing.T) {
 	ctx, l := newLabAlone(t)
 	var specs []homes.Spec
@@ -288,7 +343,8 @@ func TestFlood(t *testing.T) {
 	}
 	showLogs(t, hs...)
 	alice, bob, carol := hs[0], hs[1], hs[2]
-	if _, err := alice.Connect(ctx, "bob"); err != nil {
+	out, err := alice.Connect(ctx, "bob")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := alice.WaitState(ctx, "bob", "up"); err != nil {
@@ -319,8 +375,9 @@ func TestFlood(t *testing.T) {
 	junk := make([]byte, 350_000)
 	rand.Read(junk)
 	records := append([]byte{22, 3, 1, 0x40, 0}, junk...) // TLS at first sight
-	answered := map[string]time.Duration{}
-	for _, x := range []attack{
+	last := entryOf(out)                                  // without an attack; carol has never been there
+	t.Log("without an attack:", last)
+	for i, x := range []attack{
 		// At 1,000 a second the emulated router is busy with nothing but interrupts
 		// until it has shut its door.
 		{name: "10,000 connections that say nothing", each: 2500 * time.Microsecond, most: 10_000},
@@ -354,15 +411,23 @@ func TestFlood(t *testing.T) {
 			a.write(c, b)
 			c.Close()
 		}},
-		{name: nobody, each: time.Hour},
 	} {
+		slower := min(max(1, float64(last.up)/float64(usualUp)), 10)
+		x.each, x.most = time.Duration(float64(x.each)*slower), int(float64(x.most)/slower)
 		t.Run(x.name, func(t *testing.T) {
-			answered[x.name] = under(ctx, t, &attacker{attack: x, inet: l.Internet(), from: from, to: to, hello: hello, id: stranger, key: key}, alice, bob, carol, nas[0])
+			if slower > 1 {
+				t.Logf("%.1f times as slow as usual", slower)
+			}
+			waited := under(ctx, t, &attacker{attack: x, inet: l.Internet(), from: from, to: to, hello: hello, id: stranger, key: key}, alice, bob, carol, nas[0], i > 0)
+			next := calm(ctx, t, carol)
+			limit := max(honestLimit, 3*max(last.in, next.in))
+			last = next
+			if in := median(waited, func(e entry) time.Duration { return e.in }); in > limit {
+				t.Errorf("an honest peer got in after %v; %v is the most", in, limit)
+			}
+			if median(waited, func(e entry) time.Duration { return e.up }) == never {
+				t.Error("an honest peer got no tunnel")
+			}
 		})
-	}
-	for name, took := range answered {
-		if limit := max(honestLimit, 3*answered[nobody]); took > limit {
-			t.Errorf("%s: an honest peer was answered after %v of %v", name, took, limit)
-		}
 	}
 }

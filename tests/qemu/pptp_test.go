@@ -249,31 +249,28 @@ func testPPTPKill(ctx context.Context, t *testing.T, a, b *homes.Home) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost := make(chan error, 1)
-	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 30) }() // 6 s
 	was := map[*homes.Home]string{}
-	for h := range peers {
-		h.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
-		was[h] = h.Router.MustRun(ctx, look)
-	}
-	for h, peer := range peers {
-		if err := h.StartDaemon(ctx); err != nil {
-			t.Fatal(err)
+	talking(ctx, t, a.Host, addr(fig11.seenB), func() {
+		for h := range peers {
+			h.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
+			was[h] = h.Router.MustRun(ctx, look)
 		}
-		tn, err := h.WaitState(ctx, peer, "up")
-		if err != nil {
-			t.Fatal(err)
+		for h, peer := range peers {
+			if err := h.StartDaemon(ctx); err != nil {
+				t.Fatal(err)
+			}
+			tn, err := h.WaitState(ctx, peer, "up")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(tn.ProtocolReason, "not encrypted") {
+				t.Errorf("%s has forgotten why: %q", h.Name, tn.ProtocolReason)
+			}
+			if log := h.Log(); !strings.Contains(log, "tunnel taken over") || !strings.Contains(log, "changes=[]") {
+				t.Errorf("%s did not take the tunnel over unchanged", h.Name)
+			}
 		}
-		if !strings.Contains(tn.ProtocolReason, "not encrypted") {
-			t.Errorf("%s has forgotten why: %q", h.Name, tn.ProtocolReason)
-		}
-		if log := h.Log(); !strings.Contains(log, "tunnel taken over") || !strings.Contains(log, "changes=[]") {
-			t.Errorf("%s did not take the tunnel over unchanged", h.Name)
-		}
-	}
-	if err := <-lost; err != nil {
-		t.Errorf("pings were lost: %v", err)
-	}
+	})
 	for h := range peers {
 		sameLeavings(t, h.Name+" after a new daemon", was[h], h.Router.MustRun(ctx, look))
 	}

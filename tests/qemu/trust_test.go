@@ -67,7 +67,7 @@ func TestTrust(t *testing.T) {
 
 	t.Run("approve", func(t *testing.T) {
 		fails(t, a, "htip request bob.example.org --fingerprint "+fp[c], "Nothing was changed", fp[b])
-		res, err := a.Router.Run(ctx, "htip request bob.example.org --fingerprint "+fp[b]+" --wait --timeout 3s")
+		res, err := a.Router.Run(ctx, "htip request bob.example.org --fingerprint "+fp[b]+" --wait --timeout 8s")
 		if err != nil || res.Code != 5 || !strings.Contains(res.Output, "waiting for the other home's approval") {
 			t.Errorf("code %d, %v\n%s", res.Code, err, res.Output)
 		}
@@ -95,7 +95,7 @@ func TestTrust(t *testing.T) {
 	})
 	t.Run("reject", func(t *testing.T) {
 		c.Router.MustRun(ctx, "htip request bob.example.org --fingerprint "+fp[b])
-		b.Router.MustRun(ctx, "n=0; until htip requests | grep -q "+fp[c]+"; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.2; done; htip reject "+fp[c])
+		b.Router.MustRun(ctx, "n=0; until htip requests | grep -q "+fp[c]+"; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.2; done; htip reject "+fp[c])
 		fails(t, c, "htip connect bob --wait", "refused")
 		if out := b.Router.MustRun(ctx, "htip requests"); !strings.Contains(out, "no home waits") || !strings.Contains(out, "rejected: "+fp[c]) {
 			t.Error(out)

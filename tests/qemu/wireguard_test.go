@@ -53,10 +53,10 @@ func TestWireGuard(t *testing.T) {
 	}
 	t.Run("silent to strangers", func(t *testing.T) { testSilence(ctx, t, l, b) })
 	t.Run("secrets", func(t *testing.T) { testSecrets(ctx, t, a, b) })
-	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b, 20) })
+	t.Run("transfer", func(t *testing.T) { testTransfer(ctx, t, a, b, 5) })
 	t.Run("big packets", func(t *testing.T) { testBigPackets(ctx, t, a, b, 1420) })
-	t.Run("new keys", func(t *testing.T) { testNewKeys(ctx, t, l, a) })
 	t.Run("kill", func(t *testing.T) { testAdoption(ctx, t, a, b) })
+	t.Run("new keys", func(t *testing.T) { testNewKeys(ctx, t, l, a) }) // late: it is about to happen
 	t.Run("disconnect", func(t *testing.T) { testDisconnect(ctx, t, l, a, b, started) })
 	t.Run("stop", func(t *testing.T) {
 		if _, err := a.Connect(ctx, "bob"); err != nil {
@@ -79,7 +79,7 @@ func TestWireGuard(t *testing.T) {
 	t.Run("client behind NAT", func(t *testing.T) { testNAT(ctx, t, l, a, b) })
 }
 
-// testSecrecy connects and transfers 10 MB while somebody on the Internet
+// testSecrecy connects and transfers 5 MB while somebody on the Internet
 // reads along.
 func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home, carries func(lab.Packet) bool) {
 	wan, err := l.Internet().Capture()
@@ -127,7 +127,7 @@ func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent, err := c.Write(bytes.Repeat([]byte(marker), 10<<20/len(marker)))
+	sent, err := c.Write(bytes.Repeat([]byte(marker), 5<<20/len(marker)))
 	c.Close()
 	if n := <-got; err != nil || n != sent {
 		t.Fatalf("%d bytes of %d arrived, %v", n, sent, err)
@@ -145,7 +145,7 @@ func testSecrecy(ctx context.Context, t *testing.T, l *lab.Lab, a, b *homes.Home
 		}
 	}
 	testUnreadable(t, wan)
-	if carried < 10<<20 {
+	if carried < 5<<20 {
 		t.Errorf("only %d bytes passed by the Internet: looked at the wrong place?", carried)
 	}
 	if len(home.Packets(func(p lab.Packet) bool { return bytes.Contains(p.Payload, []byte(marker)) })) == 0 {
@@ -160,7 +160,7 @@ const marker = "the will of aunt Emma, chapter two; "
 func testUnreadable(t *testing.T, wan *lab.Capture) {
 	t.Helper()
 	// Strings, and both addresses of an IPv4 header in a row, so that none is
-	// met by chance in 10 MB.
+	// met by chance in 5 MB.
 	secrets := map[string][]byte{"content": []byte(marker), "a host's name": []byte("\x03nas"), "a peer's zone": []byte("internal")}
 	for _, x := range [][2]string{
 		{"10.0.0.4", fig11.seenB}, {fig11.seenA, fig11.seenB}, {fig11.seenA, "10.0.0.5"}, {"10.0.1.1", "10.0.2.1"},
@@ -191,17 +191,14 @@ func testNewKeys(ctx context.Context, t *testing.T, l *lab.Lab, a *homes.Home) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for begin := time.Now(); a.Router.MustRun(ctx, last) == was; {
-		if time.Since(begin) > 3*time.Minute {
-			t.Fatalf("no new handshake: %s", was)
+	talking(ctx, t, a.Host, addr(fig11.seenB), func() {
+		for begin := time.Now(); a.Router.MustRun(ctx, last) == was; time.Sleep(300 * time.Millisecond) {
+			if time.Since(begin) > 3*time.Minute {
+				t.Fatalf("no new handshake: %s", was)
+			}
 		}
-		if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 25); err != nil {
-			t.Errorf("pings were lost: %v", err)
-		}
-	}
-	if err := a.Host.Ping(ctx, addr(fig11.seenB), 56, 25); err != nil {
-		t.Errorf("pings were lost after it: %v", err)
-	}
+		time.Sleep(2 * time.Second) // by the new keys
+	})
 	if err := wan.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -267,33 +264,30 @@ func testAdoption(ctx context.Context, t *testing.T, a, b *homes.Home) {
 		t.Fatal(err)
 	}
 	id := before.TunnelID
-	lost := make(chan error, 1)
-	go func() { lost <- a.Host.Ping(ctx, addr(fig11.seenB), 56, 40) }() // 8 s
 	was := map[*homes.Home]string{}
-	for _, h := range []*homes.Home{a, b} {
-		h.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
-		was[h] = h.Router.MustRun(ctx, look)
-	}
-	time.Sleep(time.Second)
-	for h, peer := range map[*homes.Home]string{a: "bob", b: "alice"} {
-		if err := h.StartDaemon(ctx); err != nil {
-			t.Fatal(err)
+	talking(ctx, t, a.Host, addr(fig11.seenB), func() {
+		for _, h := range []*homes.Home{a, b} {
+			h.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
+			was[h] = h.Router.MustRun(ctx, look)
 		}
-		if _, err := h.WaitState(ctx, peer, "up"); err != nil {
-			t.Fatal(err)
+		time.Sleep(time.Second)
+		for h, peer := range map[*homes.Home]string{a: "bob", b: "alice"} {
+			if err := h.StartDaemon(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.WaitState(ctx, peer, "up"); err != nil {
+				t.Fatal(err)
+			}
+			if log := h.Log(); !strings.Contains(log, "tunnel taken over") || !strings.Contains(log, "changes=[]") {
+				t.Errorf("%s did not take the tunnel over unchanged", h.Name)
+			}
 		}
-		if log := h.Log(); !strings.Contains(log, "tunnel taken over") || !strings.Contains(log, "changes=[]") {
-			t.Errorf("%s did not take the tunnel over unchanged", h.Name)
-		}
-	}
-	if err := <-lost; err != nil {
-		t.Errorf("pings were lost: %v", err)
-	}
+	})
 	for _, h := range []*homes.Home{a, b} {
 		sameLeavings(t, h.Name+" after a new daemon", was[h], h.Router.MustRun(ctx, look))
 	}
 	// Over the control connection, once it is back, the two agree that the tunnel stands.
-	b.Router.MustRun(ctx, "n=0; until ss -Htn state established sport = :4847 | grep -q .; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.1; done; sleep 1")
+	b.Router.MustRun(ctx, "n=0; until ss -Htn state established sport = :4847 | grep -q .; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done; sleep 1")
 	for h, peer := range map[*homes.Home]string{a: "bob", b: "alice"} {
 		if tn, err := h.Tunnel(ctx, peer); err != nil || tn.State != "up" || tn.TunnelID != id {
 			t.Errorf("%s: %+v, %v; want tunnel %s up", h.Name, tn, err, id)
@@ -336,7 +330,7 @@ func testPowerCut(ctx context.Context, t *testing.T, a, b *homes.Home) {
 		t.Fatal(err)
 	}
 	t.Logf("noticed after %.1f s", (noticed - gone).Seconds())
-	if noticed-gone > 30*time.Second {
+	if noticed-gone > 40*time.Second { // 24 s, and the time to look
 		t.Error("noticed too late")
 	}
 	if err := b.Router.Start(ctx); err != nil {

@@ -172,7 +172,7 @@ func (h *Home) StartDaemon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
 		res, err := h.Router.Run(ctx, "htip status --json")
@@ -188,7 +188,7 @@ func (h *Home) StartDaemon(ctx context.Context) error {
 
 // StopDaemon ends htipd as procd does and waits for its end.
 func (h *Home) StopDaemon(ctx context.Context) error {
-	_, err := h.Router.Check(ctx, "kill $(pidof htipd) || exit 1; n=0; while pidof htipd >/dev/null; do n=$((n+1)); [ $n -lt 300 ] || exit 2; sleep 0.1; done")
+	_, err := h.Router.Check(ctx, "kill $(pidof htipd) || exit 1; n=0; while pidof htipd >/dev/null; do n=$((n+1)); [ $n -lt 900 ] || exit 2; sleep 0.1; done")
 	if err != nil {
 		return fmt.Errorf("stopping htipd on %s: %w\n%s", h.Name, err, h.Log())
 	}
@@ -218,7 +218,7 @@ func (h *Home) Configure(ctx context.Context, config string) error {
 		err = h.Router.Put(ctx, "/etc/config/htip", []byte(config), 0o600)
 	}
 	if err == nil {
-		_, err = h.Router.Check(ctx, fmt.Sprintf("kill -HUP $(pidof htipd); n=0; while [ $(%s) = %s ]; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done", seen, strings.TrimSpace(before.Output)))
+		_, err = h.Router.Check(ctx, fmt.Sprintf("kill -HUP $(pidof htipd); n=0; while [ $(%s) = %s ]; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done", seen, strings.TrimSpace(before.Output)))
 	}
 	if err != nil {
 		return fmt.Errorf("configuring %s: %w\n%s", h.Name, err, h.Log())
@@ -282,7 +282,7 @@ func (h *Home) Tunnel(ctx context.Context, peer string) (Tunnel, error) {
 
 // WaitState waits until the tunnel to a peer is in the given state.
 func (h *Home) WaitState(ctx context.Context, peer, state string) (Tunnel, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
 		t, err := h.Tunnel(ctx, peer)

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // GoBuild cross-builds a main package, such as "htip/src/cmd/htipd", without cgo and stripped, into
@@ -19,7 +20,7 @@ func GoBuild(ctx context.Context, pkg string, arch Arch) (string, error) {
 		return "", err
 	}
 	out := programPath(root, path.Base(pkg), arch)
-	return out, build(ctx, root, arch, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	return out, build(ctx, root, arch, out, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
 }
 
 // ReleaseBuild builds the daemon as it is shipped: by the Makefile, which alone knows how.
@@ -29,26 +30,38 @@ func ReleaseBuild(ctx context.Context, arch Arch) (string, error) {
 		return "", err
 	}
 	out := programPath(root, "htip", arch)
-	return out, build(ctx, root, arch, "make", "-s", "program", "OUT="+out)
+	return out, build(ctx, root, arch, out, "make", "-s", "program", "OUT="+out)
 }
 
 func programPath(root, name string, arch Arch) string {
 	return filepath.Join(root, "build", "lab", "bin", arch.Name, name)
 }
 
-func build(ctx context.Context, root string, arch Arch, command ...string) error {
+// built is when this process has built a program: many labs need the same, and to find out
+// that there is nothing to do takes some of the processor's seconds for each. Somebody else may
+// have built another one in its place.
+var built = map[string]time.Time{} // held by building
+
+func build(ctx context.Context, root string, arch Arch, out string, command ...string) error {
 	unlock, err := lockBuilds()
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if st, err := os.Stat(out); err == nil && st.ModTime().Equal(built[out]) {
+		return nil
+	}
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), arch.GoEnv...)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("for %s: %s: %w: %s", arch.Name, strings.Join(command, " "), err, text)
 	}
-	return nil
+	st, err := os.Stat(out)
+	if err == nil {
+		built[out] = st.ModTime()
+	}
+	return err
 }
 
 // RepoRoot is the directory of go.mod above the working directory.

@@ -3,6 +3,8 @@ package lab
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +13,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -64,23 +67,127 @@ func (h *Host) Run(ctx context.Context, name string, args ...string) (string, er
 // Ping sends count echo requests of size bytes of data, 200 ms apart, from the host's address.
 // It is an error if not all are answered.
 func (h *Host) Ping(ctx context.Context, to netip.Addr, size, count int) error {
-	return h.ping(ctx, h.addr, to, size, count)
+	return h.PingFrom(ctx, h.addr, to, size, count)
 }
 
 // PingFrom is Ping from another of the host's addresses.
 func (h *Host) PingFrom(ctx context.Context, from, to netip.Addr, size, count int) error {
-	return h.ping(ctx, from, to, size, count)
+	return h.ping(ctx, from, to, size, count, 2*time.Second)
+}
+
+func (h *Host) ping(ctx context.Context, from, to netip.Addr, size, count int, wait time.Duration) error {
+	sent, lost, err := h.echo(ctx, from, to, size, wait, func(sent int) bool { return sent < count })
+	if err == nil && lost > 0 {
+		err = fmt.Errorf("%s: ping %s from %s with %d bytes: %d of %d not answered", h.ns.name, to, from, size, lost, sent)
+	}
+	return err
+}
+
+// PingWhile is Ping for as long as during runs, and twice more after it. It returns how many
+// requests were sent and how many of them were not answered.
+func (h *Host) PingWhile(ctx context.Context, to netip.Addr, during func()) (sent, lost int, err error) {
+	over, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		after := 0
+		sent, lost, err = h.echo(ctx, h.addr, to, 56, 5*time.Second, func(int) bool {
+			select {
+			case <-over:
+				after++
+			default:
+			}
+			return after <= 2
+		})
+	}()
+	func() {
+		defer close(over) // the test may end in it
+		during()
+	}()
+	<-done
+	return sent, lost, err
+}
+
+// echo sends echo requests as long as more wants, and waits for the answers to the last. (The
+// program ping does so for 200 ms where others have come at once, which is short on a machine
+// with other work.)
+func (h *Host) echo(ctx context.Context, from, to netip.Addr, size int, wait time.Duration, more func(sent int) bool) (sent, lost int, err error) {
+	c, err := h.ListenPacket("ip4:icmp", from.String())
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.Close()
+	var id [2]byte
+	rand.Read(id[:])
+	var mu sync.Mutex
+	missing, end := map[uint16]bool{}, make(chan bool)
+	go func() {
+		defer close(end)
+		for b := make([]byte, 64<<10); ; {
+			n, peer, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if n < 8 || b[0] != 0 || !bytes.Equal(b[4:6], id[:]) || peer.String() != to.String() {
+				continue
+			}
+			mu.Lock()
+			delete(missing, binary.BigEndian.Uint16(b[6:]))
+			mu.Unlock()
+		}
+	}()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	answered := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(missing) == 0
+	}
+	for ; more(sent) && ctx.Err() == nil; sent++ {
+		if sent > 0 {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+		mu.Lock()
+		missing[uint16(sent)] = true
+		mu.Unlock()
+		_, _ = c.WriteTo(echoMessage(id, uint16(sent), size), &net.IPAddr{IP: to.AsSlice()}) // no route: no answer
+	}
+	for last := time.Now(); !answered() && time.Since(last) < wait && ctx.Err() == nil; {
+		time.Sleep(5 * time.Millisecond)
+	}
+	c.Close()
+	<-end
+	return sent, len(missing), context.Cause(ctx)
+}
+
+func echoMessage(id [2]byte, seq uint16, size int) []byte {
+	b := make([]byte, 8+size)
+	b[0] = 8
+	copy(b[4:], id[:])
+	binary.BigEndian.PutUint16(b[6:], seq)
+	for i := range size {
+		b[8+i] = byte(i)
+	}
+	sum := uint32(0)
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(b[i]) << 8
+		if i+1 < len(b) {
+			sum += uint32(b[i+1])
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(b[2:], ^uint16(sum))
+	return b
 }
 
 // PingDF is Ping with packets that may not be fragmented: it fails above the path's MTU.
 func (h *Host) PingDF(ctx context.Context, to netip.Addr, size, count int) error {
-	return h.ping(ctx, h.addr, to, size, count, "-M", "do")
-}
-
-func (h *Host) ping(ctx context.Context, from, to netip.Addr, size, count int, more ...string) error {
-	args := append([]string{"-n", "-q", "-i", "0.2", "-W", "2", "-c", strconv.Itoa(count),
-		"-s", strconv.Itoa(size), "-I", from.String()}, more...)
-	out, err := h.Run(ctx, "ping", append(args, to.String())...)
+	out, err := h.Run(ctx, "ping", "-n", "-q", "-i", "0.2", "-W", "2", "-c", strconv.Itoa(count),
+		"-s", strconv.Itoa(size), "-I", h.addr.String(), "-M", "do", to.String())
 	if err == nil && !strings.Contains(out, fmt.Sprintf(" %d received", count)) {
 		err = fmt.Errorf("%s: ping %s: not all of %d answered: %s", h.ns.name, to, count, out)
 	}
@@ -90,7 +197,7 @@ func (h *Host) ping(ctx context.Context, from, to netip.Addr, size, count int, m
 // PingUntil pings until one request is answered, for hosts that become reachable.
 func (h *Host) PingUntil(ctx context.Context, to netip.Addr) error {
 	for {
-		err := h.ping(ctx, h.addr, to, 56, 1, "-W", "1")
+		err := h.ping(ctx, h.addr, to, 56, 1, time.Second)
 		if err == nil {
 			return nil
 		}
