@@ -3,9 +3,12 @@ package cli
 import (
 	"crypto/ecdh"
 	"encoding/base64"
+	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"htip/src/daemon"
 	"htip/src/qr"
@@ -26,6 +29,17 @@ func TestForThePage(t *testing.T) {
 	}
 	if _, there := a.call("invite", nil).Get("qr"); there {
 		t.Error("a code that nobody asked for")
+	}
+	whose := gs[1].call("read_invite", ubus.T("invite", text))
+	if d, _ := whose.GetString("domain"); d != "alice.example.org" {
+		t.Error(whose)
+	} else if f, _ := whose.GetString("fingerprint"); f != a.fingerprint() {
+		t.Error(whose)
+	} else if strings.Contains(string(ubus.AppendJSON(nil, whose)), text[20:40]) {
+		t.Error("more of the invite is told than whose it is")
+	}
+	if s, _ := gs[1].call("read_invite", ubus.T("invite", text[:30])).GetString("error"); s == "" {
+		t.Error("a damaged invite is read")
 	}
 	gs[1].call("accept", ubus.T("invite", text))
 	gs[1].wait("alice", "up")
@@ -62,6 +76,53 @@ func TestForThePage(t *testing.T) {
 	}
 	if s := string(ubus.AppendJSON(nil, a.call("users", nil))) + a.log.String(); strings.Contains(s, m[1]) {
 		t.Error("the private key is told again")
+	}
+}
+
+// TestWhoSaysWhat: a home that says it is one that is known here is pointed out, and
+// what is approved is what was seen.
+func TestWhoSaysWhat(t *testing.T) {
+	gs := strangers(t, "alice", "bob", "carol")
+	a, b, c := gs[0], gs[1], gs[2]
+	b.call("request", ubus.T("domain", "alice.example.org", "key", a.key, "port", int64(a.port)))
+	b.wait("alice", "waiting")
+	pending := func() ubus.Table {
+		t.Helper()
+		list, _ := a.call("requests", nil).GetArray("requests")
+		if len(list) != 1 {
+			t.Fatal(list)
+		}
+		return list[0].(ubus.Table)
+	}
+	key, _ := pending().GetString("key")
+	if s, _ := a.call("approve", ubus.T("request", key, "claims", "carol.example.org")).GetString("error"); !strings.Contains(s, "another home now") {
+		t.Errorf("%q", s)
+	}
+	if s, _ := pending().GetString("like"); s != "" {
+		t.Errorf("bob is like %q", s)
+	}
+	if s, ok := a.call("approve", ubus.T("request", key, "claims", "bob.example.org", "port", int64(b.port))).GetString("error"); ok {
+		t.Error(s)
+	}
+	b.call("connect", ubus.T("peer", "alice")) // it would ask again by itself later
+	b.wait("alice", "up")
+	deadline := time.Now().Add(15 * time.Second)
+	for d := ""; d != "bob.example.org"; time.Sleep(20 * time.Millisecond) {
+		peers, _ := a.call("peers", nil).GetArray("peers")
+		if d, _ = peers[0].(ubus.Table).GetString("domain"); time.Now().After(deadline) {
+			t.Fatal(peers)
+		}
+	}
+	c.stop()
+	c.extra = ""
+	if err := os.WriteFile(c.file(), fmt.Appendf(nil, "config htip 'main'\n\toption enabled '1'\n\toption domain 'bob.example.org'\n\toption port '%d'\n", c.port), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.start()
+	c.call("request", ubus.T("domain", "alice.example.org", "key", a.key, "port", int64(a.port)))
+	c.wait("alice", "waiting")
+	if s, _ := pending().GetString("like"); s != "bob" {
+		t.Errorf("carol, who says she is bob, is like %q", s)
 	}
 }
 

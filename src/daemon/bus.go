@@ -7,13 +7,20 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"htip/src/config"
 	"htip/src/control"
 	"htip/src/datapath"
+	"htip/src/dns"
 	"htip/src/htip"
 	"htip/src/ubus"
+)
+
+const (
+	askers    = 4         // homes that are asked for their hosts at a time
+	hostsSize = 800 << 10 // octets of hosts in an answer, for all homes together; a message of ubus has 1 MiB
 )
 
 // ObjectName is our object on ubus.
@@ -32,8 +39,8 @@ func (d *Daemon) object() *ubus.Object {
 		{Name: "key", Handler: d.inLoop(func(*ubus.Request) (ubus.Table, error) { return d.keyTable(), nil })},
 		{Name: "connect", Args: peer, Handler: d.inLoop(d.busConnect)},
 		{Name: "disconnect", Args: peer, Handler: d.inLoop(d.busDisconnect)},
-		{Name: "hosts", Args: peer, Handler: d.busHosts},
-		{Name: "doctor", Handler: d.busDoctor},
+		{Name: "hosts", Args: peer, Handler: d.slow(d.busHosts)},
+		{Name: "doctor", Args: []ubus.Arg{{Name: "homes", Type: ubus.TypeBool}}, Handler: d.slow(d.busDoctor)},
 		{Name: "access", Args: append(slices.Clip(peer), ubus.Arg{Name: "access", Type: ubus.TypeArray}), Handler: d.inLoop(d.busAccess)},
 	}, append(d.trustMethods(), d.userMethods()...)...)}
 }
@@ -259,13 +266,27 @@ func (d *Daemon) busHosts(ctx context.Context, r *ubus.Request) (ubus.Table, err
 	ctx, cancel := context.WithTimeout(ctx, hostsLimit)
 	defer cancel()
 	hosts, errs := ubus.Array{}, ubus.Array{}
-	for _, peer := range up {
-		list, err := d.names.Hosts(ctx, peer)
-		if err != nil {
-			errs = append(errs, ubus.T("peer", peer, "error", err.Error()))
-			continue
+	lists, failed := make([][]dns.Host, len(up)), make([]error, len(up))
+	var all sync.WaitGroup
+	places := make(chan bool, askers)
+	for i, peer := range up {
+		places <- true
+		all.Go(func() {
+			lists[i], failed[i] = d.names.Hosts(ctx, peer)
+			<-places
+		})
+	}
+	all.Wait()
+	for i, peer := range up {
+		if failed[i] != nil {
+			errs = append(errs, ubus.T("peer", peer, "error", failed[i].Error()))
 		}
-		for _, h := range list {
+		room := hostsSize / len(up)
+		for _, h := range lists[i] {
+			if room -= 2*len(h.Name) + 150; room < 0 {
+				errs = append(errs, ubus.T("peer", peer, "error", "it has too many hosts: some are left out"))
+				break
+			}
 			hosts = append(hosts, ubus.T(
 				"peer", peer, "name", h.Host, "fqdn", h.Name, "address", h.Addr.String(),
 			))

@@ -47,7 +47,9 @@ type Daemon struct {
 
 	friends friends
 
-	examining sync.Mutex // one doctor at a time
+	examined  shared       // of the doctor
+	alone     shared       // of the doctor, without the other homes
+	slowCalls atomic.Int32 // calls that take seconds
 
 	// ---- owned by the loop
 	cfg      config.Config

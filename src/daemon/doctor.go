@@ -24,18 +24,27 @@ const (
 
 var errNoDnsmasq = errors.New("no dnsmasq was found at port 53 of the LAN")
 
-// busDoctor says what is wrong with this home. It changes nothing.
-func (d *Daemon) busDoctor(ctx context.Context, _ *ubus.Request) (ubus.Table, error) {
-	d.examining.Lock() // it makes connections
-	defer d.examining.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
-	defer cancel()
-	f := &facts{}
-	if !d.call(ctx, func() { d.inside(f) }) {
-		return nil, ubus.ErrTimeout
+// busDoctor says what is wrong with this home, and with its tunnels to others unless
+// the caller does not want to know. It changes nothing.
+func (d *Daemon) busDoctor(ctx context.Context, r *ubus.Request) (ubus.Table, error) {
+	homes, given := r.Args.GetBool("homes")
+	answer := &d.examined
+	if given && !homes {
+		answer = &d.alone
 	}
-	d.outside(ctx, f)
-	return ubus.T("rows", examine(f)), nil
+	return answer.get(ctx, func() (ubus.Table, error) {
+		ctx, cancel := context.WithTimeout(d.ctx, doctorLimit)
+		defer cancel()
+		f := &facts{}
+		if !d.call(ctx, func() { d.inside(f) }) {
+			return nil, ubus.ErrTimeout
+		}
+		if given && !homes {
+			f.peers = nil
+		}
+		d.outside(ctx, f)
+		return ubus.T("rows", examine(f)), nil
+	})
 }
 
 // inside gathers what the loop knows.

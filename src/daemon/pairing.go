@@ -26,14 +26,15 @@ func (d *Daemon) trustMethods() []ubus.Method {
 	str, num, list := ubus.TypeString, ubus.TypeInt32, ubus.TypeArray
 	return []ubus.Method{
 		{Name: "requests", Handler: d.inLoop(d.busRequests)},
-		{Name: "approve", Args: []ubus.Arg{{Name: "request", Type: str}, {Name: "name", Type: str}, {Name: "access", Type: list}, {Name: "encryption", Type: str}, {Name: "port", Type: num}}, Handler: d.inLoop(d.busApprove)},
+		{Name: "approve", Args: []ubus.Arg{{Name: "request", Type: str}, {Name: "claims", Type: str}, {Name: "name", Type: str}, {Name: "access", Type: list}, {Name: "encryption", Type: str}, {Name: "port", Type: num}}, Handler: d.inLoop(d.busApprove)},
 		{Name: "reject", Args: []ubus.Arg{{Name: "request", Type: str}}, Handler: d.inLoop(d.busReject)},
-		{Name: "lookup", Args: []ubus.Arg{{Name: "domain", Type: str}, {Name: "port", Type: num}}, Handler: d.busLookup},
+		{Name: "lookup", Args: []ubus.Arg{{Name: "domain", Type: str}, {Name: "port", Type: num}}, Handler: d.slow(d.busLookup)},
 		{Name: "request", Args: []ubus.Arg{{Name: "domain", Type: str}, {Name: "key", Type: str}, {Name: "name", Type: str}, {Name: "access", Type: list}, {Name: "port", Type: num}}, Handler: d.inLoop(d.busRequest)},
 		{Name: "invite", Args: []ubus.Arg{{Name: "name", Type: str}, {Name: "access", Type: list}, {Name: "expires", Type: num}, {Name: "qr", Type: ubus.TypeBool}}, Handler: d.inLoop(d.busInvite)},
 		{Name: "invites", Handler: d.inLoop(d.busInvites)},
 		{Name: "cancel_invite", Args: []ubus.Arg{{Name: "number", Type: num}}, Handler: d.inLoop(d.busCancelInvite)},
-		{Name: "accept", Args: []ubus.Arg{{Name: "invite", Type: str}, {Name: "name", Type: str}, {Name: "access", Type: list}}, Handler: d.busAccept},
+		{Name: "read_invite", Args: []ubus.Arg{{Name: "invite", Type: str}}, Handler: d.inLoop(d.busReadInvite)},
+		{Name: "accept", Args: []ubus.Arg{{Name: "invite", Type: str}, {Name: "name", Type: str}, {Name: "access", Type: list}}, Handler: d.slow(d.busAccept)},
 	}
 }
 
@@ -43,9 +44,15 @@ func (d *Daemon) requestTable(p *htip.Pending, now time.Time) ubus.Table {
 		protocols = append(protocols, x.String())
 	}
 	ago := func(t time.Time) int64 { return int64(now.Sub(t) / time.Second) }
+	like := "" // the peer that it says it is: another router, since it has another key
+	for i := range d.cfg.Peers {
+		if q := &d.cfg.Peers[i]; p.Domain != "" && q.Domain == p.Domain {
+			like = q.Name
+		}
+	}
 	return ubus.T(
 		"number", int64(p.Number), "key", control.EncodeKey(p.Key), "fingerprint", control.Fingerprint(p.Key),
-		"claims", claimed(p.Domain), "name", d.cfg.FreeName(p.Domain), "networks", prefixes(p.Networks),
+		"claims", claimed(p.Domain), "like", like, "name", d.cfg.FreeName(p.Domain), "networks", prefixes(p.Networks),
 		"protocols", list1(protocols), "address", p.From.String(),
 		"first_ago", ago(p.First), "last_ago", ago(p.Last), "count", int64(p.Count),
 	)
@@ -152,6 +159,9 @@ func (d *Daemon) busApprove(r *ubus.Request) (ubus.Table, error) {
 		if bytes.Equal(x.Key, key) {
 			claim = x.Domain
 		}
+	}
+	if s, ok := r.Args.GetString("claims"); ok && s != claimed(claim) {
+		return sorry(errors.New("it says that it is another home now: look at its request again")), nil
 	}
 	name, added, err := d.addPeer(p, claim)
 	if err != nil {
@@ -272,6 +282,18 @@ func (d *Daemon) ask(p config.Peer, secret []byte) ubus.Table {
 	d.gw.SetAuto(name, true)
 	d.handle(name, htip.Connect{})
 	return d.paired(name, p.Key[:], added)
+}
+
+// busReadInvite says whose an invite is. Nobody is asked, and nothing is changed.
+func (d *Daemon) busReadInvite(r *ubus.Request) (ubus.Table, error) {
+	s, _ := r.Args.GetString("invite")
+	v, err := htip.ParseInvite(s)
+	if err != nil {
+		return sorry(err), nil
+	}
+	name, _ := d.keys.Load(string(v.Key))
+	peer, _ := name.(string)
+	return ubus.T("domain", v.Domain, "fingerprint", control.Fingerprint(v.Key), "expires", v.Expires, "peer", peer), nil
 }
 
 // busAccept takes an invite. Nothing is written before the gateway that issued

@@ -14,7 +14,7 @@
 const SVG = 'http://www.w3.org/2000/svg';
 
 /* LuCI's style sheets have no part for a page like this. */
-document.head.appendChild(E('link', { 'rel': 'stylesheet', 'href': L.resource('htip/style.css') }));
+document.head.appendChild(E('link', { 'rel': 'stylesheet', 'href': L.resource('htip/style.css') + '?v=' + (L.env.resource_version ?? '') }));
 
 function flat(children) {
 	return children.flat(Infinity).filter(c => c !== null && c !== undefined && c !== false);
@@ -45,16 +45,20 @@ function show(node, visible) {
 	node.hidden = !visible;
 }
 
-/*
- * Problem is an error for people. gone: the daemon is not there; away: the router does not
- * answer.
- */
+/* Problem is an error for people. gone: the daemon is not there. */
 class Problem extends Error {
-	constructor(text, kind) {
+	constructor(text, gone) {
 		super(text);
-		this.gone = kind === 'gone';
-		this.away = kind === 'away';
+		this.gone = !!gone;
 	}
+}
+
+/* announce has a text read out, once, and shown nowhere. */
+const voice = document.body.appendChild(E('div', { 'class': 'htip-offscreen', 'role': 'status' }));
+
+function announce(text) {
+	voice.textContent = '';
+	window.setTimeout(() => { voice.textContent = text; }, 50);
 }
 
 /* explain turns what LuCI's rpc says into a sentence: an error, or a code in its text. */
@@ -69,21 +73,21 @@ function explain(err, method) {
 		return new Problem(_('The package htip on this router is older than this page. Update it.'));
 	case '4':
 	case '-32000':
-		return [ 'connect', 'disconnect', 'access' ].indexOf(method) < 0
-			? new Problem(_('HTIP is not running on this router.'), 'gone')
-			: new Problem(_('Not found: HTIP is not running, or that home is no longer configured here.'));
+		return method == 'status'
+			? new Problem(_('HTIP is not running on this router.'), true)
+			: new Problem(_('Not found: HTIP is not running, or is older than this page, or that home is no longer configured here.'), method == 'requests');
 	case '6':
 	case '-32002':
 		return new Problem(_('You are not allowed to do this. Log in as a user who may change the settings of HTIP.'));
 	case '7':
 		return new Problem(_('HTIP did not answer in time. Try again.'));
 	case '10': /* the daemon went away while it was asked */
-		return new Problem(_('HTIP is not running on this router.'), 'gone');
+		return new Problem(_('HTIP is not running on this router.'), true);
 	}
 	if (code !== undefined)
 		return new Problem(_('The router could not do this. The system log may say why.'));
 	if (/XHR|HTTP error|RPC reply|NetworkError|Network error|fetch/i.test(text))
-		return new Problem(_('The router does not answer.'), 'away');
+		return new Problem(_('The router does not answer.'));
 	return err instanceof Error ? err : new Problem(text);
 }
 
@@ -107,16 +111,17 @@ const bus = {
 	hosts: call('hosts', [], true),
 	invites: call('invites'),
 	users: call('users'),
-	doctor: call('doctor', [], true),
+	doctor: call('doctor', [ 'homes' ], true),
 	connect: call('connect', [ 'peer' ]),
 	disconnect: call('disconnect', [ 'peer' ]),
 	access: call('access', [ 'peer', 'access' ]),
 	lookup: call('lookup', [ 'domain', 'port' ], true),
 	request: call('request', [ 'domain', 'key', 'name', 'access', 'port' ]),
-	approve: call('approve', [ 'request', 'name', 'access' ]),
+	approve: call('approve', [ 'request', 'claims', 'name', 'access' ]),
 	reject: call('reject', [ 'request' ]),
 	invite: call('invite', [ 'name', 'access', 'expires', 'qr' ]),
 	cancelInvite: call('cancel_invite', [ 'number' ]),
+	readInvite: call('read_invite', [ 'invite' ]),
 	accept: call('accept', [ 'invite', 'name', 'access' ], true),
 	addUser: call('user_add', [ 'name', 'homes', 'qr' ]),
 	removeUser: call('user_remove', [ 'name' ])
@@ -130,7 +135,8 @@ function tell(err) {
 
 /* said shows what was done, for a while. */
 function said(text) {
-	const note = ui.addNotification(null, el('p', { 'role': 'status' }, text), 'info');
+	const note = ui.addNotification(null, el('p', {}, text), 'info');
+	announce(text);
 	window.setTimeout(() => note?.remove?.(), 8000);
 }
 
@@ -176,50 +182,146 @@ function copy(text) {
 function copyButton(text, what) {
 	const node = button(_('Copy'), 'neutral', () => copy(typeof(text) == 'function' ? text() : text).then(() => {
 		setText(node, _('Copied'));
+		announce(_('Copied: %s').format(what));
 		window.setTimeout(() => setText(node, _('Copy')), 2000);
-	}), { 'aria-label': _('Copy: %s').format(what), 'aria-live': 'polite' });
+	}), { 'aria-label': _('Copy: %s').format(what) });
 	node.classList.add('htip-small');
 	return node;
 }
 
-/* dialog opens a modal; the focus goes into it, and back when it is closed. */
-let opener = null;
+/*
+ * dialog opens a modal; the focus goes into it, and back when it is closed. What is shown
+ * there may be secret: closing takes it out of the page. closed is called then.
+ */
+let opener = null, open = null, closed = null;
 
-function dialog(title, children, buttons) {
+function dialogIsOpen() {
+	return document.body.classList.contains('modal-overlay-active');
+}
+
+function dialog(title, children, buttons, whenClosed) {
+	closed?.();
+	closed = whenClosed;
 	opener = document.activeElement;
 	const box = ui.showModal(title, flat([
 		el('div', { 'class': 'htip-dialog' }, children),
 		el('div', { 'class': 'right htip-buttons' }, buttons)
 	]));
+	open = box.firstElementChild;
 	box.setAttribute('aria-label', title);
 	const first = box.querySelector('input:not([type=radio]), select, textarea') || box.querySelector('button');
 	first?.focus();
 	box.onkeydown = ev => {
-		if (ev.key == 'Escape' && !box.querySelector('[aria-busy=true]')) {
-			ev.stopPropagation();
-			closeDialog();
+		if (ev.key == 'Escape') {
+			ev.stopPropagation(); /* LuCI would close it at once */
+			cancelDialog();
 		}
 	};
 	return box;
 }
 
 function closeDialog() {
-	ui.hideModal();
-	if (opener?.isConnected)
-		opener.focus();
-	opener = null;
+	/* Another one may have taken its place meanwhile, such as LuCI's own. */
+	if (open?.isConnected && dialogIsOpen()) {
+		const box = open.closest('.modal');
+		ui.hideModal();
+		box.replaceChildren();
+		box.onkeydown = null;
+		const back = opener?.isConnected && opener.checkVisibility?.() !== false ? opener : document.querySelector('.htip h2');
+		back?.focus();
+	}
+	closed?.();
+	opener = open = closed = null;
+}
+
+/* Going back must not bring it up again. */
+window.addEventListener('pagehide', closeDialog);
+
+/* What has been begun is not cancelled by closing its dialog. */
+function cancelDialog() {
+	if (!document.querySelector('.modal [aria-busy=true]:not(.htip-close)'))
+		closeDialog();
 }
 
 function closeButton(label) {
-	return button(label || _('Cancel'), 'neutral', closeDialog);
+	return button(label || _('Cancel'), 'neutral', cancelDialog, { 'class': 'btn cbi-button cbi-button-neutral htip-close' });
 }
 
-/* confirmation asks before something that can't be taken back. */
-function confirmation(title, text, label, action) {
-	dialog(title, el('p', {}, text), [
+/*
+ * trust asks about another home before it gets in: whose fingerprint to compare, what to
+ * call it here (unless name is left out) and what it may reach. action gets the name and
+ * the access as the daemon takes them.
+ */
+function trust(o) {
+	const name = textInput({ 'maxlength': 63 }), share = sharing(), trouble = failing();
+	name.value = o.name ?? '';
+	dialog(o.title, [
+		el('p', {}, o.before),
+		el('p', { 'class': 'htip-print htip-mono' }, o.fingerprint),
+		o.after ? el('p', {}, o.after) : null,
+		o.doubts,
+		field(_('What to call it here'), name, _('A short word, such as bob: its devices are then found as nas.bob.%s. Empty: the first part of its public name.').format(o.zone || 'internal')),
+		share.node, trouble.node
+	], [
 		closeButton(), ' ',
-		button(label, 'negative', () => Promise.resolve(action()).then(closeDialog))
+		button(o.label, 'positive', () => trouble.during(() => {
+			return o.action(name.value.trim() || undefined, share.wanted()).then(reply => {
+				closeDialog();
+				return reply;
+			}).then(o.then);
+		}))
 	]);
+}
+
+/* keep redraws a part of the page when what it shows has changed, and leaves the focus. */
+function keep(node, data, draw) {
+	const key = JSON.stringify(data);
+	if (node.shown === key)
+		return;
+	node.shown = key;
+	const mark = node.contains(document.activeElement) ? document.activeElement.getAttribute('aria-label') : null;
+	node.replaceChildren(...flat([ draw() ]));
+	if (mark)
+		[ ...node.querySelectorAll('[aria-label]') ].find(e => e.getAttribute('aria-label') == mark)?.focus();
+}
+
+/* list is a table with a line of headings. */
+function list(headings, body) {
+	return el('table', { 'class': 'htip-list' },
+		el('thead', {}, el('tr', {}, headings.map(h => el('th', { 'scope': 'col' }, h)))), body);
+}
+
+/* reach says what another home may reach here. */
+function reach(access) {
+	if (!access?.length || access[0] == 'all')
+		return _('every device');
+	return access[0] == 'none' ? _('nothing') : access.join(', ');
+}
+
+/*
+ * confirmation asks before something that can't be taken back. whom says what it is about:
+ * lists move while somebody clicks.
+ */
+function confirmation(title, whom, text, label, action) {
+	const trouble = failing();
+	dialog(title, [ el('p', { 'class': 'htip-print htip-mono' }, whom), el('p', {}, text), trouble.node ], [
+		closeButton(), ' ',
+		button(label, 'negative', () => trouble.during(() => Promise.resolve(action()).then(closeDialog)))
+	]);
+}
+
+/* publicName tells whether a text may be a name in the public DNS. */
+const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i;
+
+function publicName(text) {
+	const parts = text.length <= 254 ? text.replace(/\.$/, '').split('.') : [];
+	return parts.length > 1 && parts.every(p => label.test(p)) && /[a-z]/i.test(parts[parts.length - 1]);
+}
+
+/* inTheOpen warns where others in the network may read along what this page shows. */
+function inTheOpen() {
+	return window.isSecureContext ? null : el('p', { 'class': 'htip-dim' },
+		_('This page is not encrypted: whoever can listen in this network can read what it shows. Open it with https:// where the router offers that.'));
 }
 
 let fields = 0;
@@ -259,13 +361,18 @@ function sharing(access) {
 	};
 	show(some, now == 'some');
 	const node = el('fieldset', { 'class': 'htip-sharing' },
-		el('legend', {}, _('What may this home reach here?')),
+		el('legend', {}, _('What may the other home reach here?')),
 		choice('all', _('Every device of the shared networks')),
 		choice('some', _('Only these devices and services')),
 		some,
 		choice('none', _('Nothing. My devices can still reach theirs')));
 	return {
 		node,
+		/* Everything is what is so when nothing is said. */
+		wanted() {
+			const access = this.value();
+			return access[0] == 'all' ? undefined : access;
+		},
 		value() {
 			const picked = node.querySelector('input:checked').value;
 			if (picked != 'some')
@@ -280,19 +387,15 @@ function sharing(access) {
 	};
 }
 
-/* unlessAll leaves away what is so when nothing is said. */
-function unlessAll(access) {
-	return access[0] == 'all' ? undefined : access;
-}
-
 /* failing shows in a dialog what went wrong there. */
 function failing() {
 	const node = el('div', { 'class': 'alert-message error', 'role': 'alert' });
 	show(node, false);
 	return {
 		node,
-		clear: () => show(node, false),
 		show(err) {
+			if (!node.isConnected)
+				return tell(err);
 			setText(node, err.message ?? String(err));
 			show(node, true);
 		},
@@ -403,11 +506,15 @@ function state(t) {
 	case 'idle':
 		return t.error && t.reason != 'ended by a user' ? [ 'bad', _('not connected') ] : [ 'idle', _('not connected') ];
 	case 'waiting':
-		return t.reason == 'waiting for approval'
-			? [ 'busy', _('waiting for approval') ]
-			: [ 'bad', _('not connected, trying again by itself') ];
+		if (t.reason != 'waiting for approval')
+			return [ 'bad', _('not connected, trying again by itself') ];
 	}
-	return [ 'busy', _('connecting') ];
+	return asking(t) ? [ 'busy', _('waiting for approval') ] : [ 'busy', _('connecting') ];
+}
+
+/* asking tells whether this home goes on asking until somebody at the other one approves. */
+function asking(t) {
+	return t.reason == 'waiting for approval' && [ 'waiting', 'dialing', 'requested' ].includes(t.state);
 }
 
 /* secure says how well a tunnel keeps what is in it. */
@@ -438,24 +545,31 @@ const EVERY = 3;
 return baseclass.extend({
 	EVERY,
 	Problem,
+	announce,
+	asking,
 	bus,
 	button,
-	busy,
 	bytes,
 	closeButton,
 	closeDialog,
 	confirmation,
 	copyButton,
 	dialog,
+	dialogIsOpen,
 	duration,
 	el,
 	failing,
 	field,
 	filled,
+	inTheOpen,
+	keep,
+	label,
+	list,
 	ours,
 	pattern,
+	publicName,
 	qrCode,
-	reasons,
+	reach,
 	said,
 	secure,
 	setText,
@@ -463,10 +577,9 @@ return baseclass.extend({
 	show,
 	state,
 	svg,
-	tell,
 	textInput,
 	theirs,
-	unlessAll,
+	trust,
 	why,
 
 	/* readonly tells whether the user may only look. */

@@ -16,6 +16,7 @@ return view.extend({
 		this.list = el('ul', { 'class': 'htip-rows' });
 		this.again = htip.button(_('Look again'), 'action', () => this.look());
 		this.copy = htip.copyButton(() => this.report, _('the report'));
+		show(this.copy, false);
 		window.setTimeout(() => this.look(), 0);
 		return el('div', { 'class': 'htip' },
 			el('h2', {}, _('Diagnosis')),
@@ -29,6 +30,7 @@ return view.extend({
 		this.status.classList.add('spinning');
 		return bus.doctor().then(reply => this.update(reply.rows || []), err => {
 			this.list.replaceChildren();
+			show(this.copy, false);
 			setText(this.status, err.message);
 		}).finally(() => this.status.classList.remove('spinning'));
 	},
@@ -41,6 +43,7 @@ return view.extend({
 		setText(this.status, wrong
 			? N_(wrong, '%d thing is wrong.', '%d things are wrong.').format(wrong)
 			: warn ? _('Nothing is wrong. Some things are worth a look.') : _('Everything is fine.'));
+		show(this.copy, true);
 		this.report = rows.map(r => '%s %s%s'.format(r.level, r.text, r.advice ? '\n     -> ' + r.advice : '')).join('\n') + '\n';
 		this.list.replaceChildren(...sorted.map(r => {
 			const [ text, advice ] = htip.filled(r);

@@ -4,6 +4,9 @@
 
 const { el, bus, show, setText } = htip;
 
+/* A list that a phone can draw; the filter finds the rest. */
+const MOST = 300;
+
 return view.extend({
 	handleSave: null,
 	handleSaveApply: null,
@@ -11,8 +14,7 @@ return view.extend({
 
 	render() {
 		this.body = el('tbody', {});
-		this.table = el('table', { 'class': 'htip-list' },
-			el('thead', {}, el('tr', {}, [ _('Home'), _('Name'), _('Address to use here'), '' ].map(h => el('th', { 'scope': 'col' }, h)))), this.body);
+		this.table = htip.list([ _('Home'), _('Name'), _('Address to use here'), '' ], this.body);
 		this.filter = htip.textInput({ 'type': 'search', 'id': 'htip-filter' });
 		this.filter.addEventListener('input', () => this.sift());
 		this.status = el('p', { 'role': 'status', 'class': 'spinning' });
@@ -37,37 +39,33 @@ return view.extend({
 
 	update(hosts, errors) {
 		hosts.sort((a, b) => a.peer.localeCompare(b.peer) || a.name.localeCompare(b.name));
-		this.body.replaceChildren(...hosts.map(h => this.row(h)));
+		this.hosts = hosts;
 		this.errors.replaceChildren(...errors.map(e => el('li', {}, e.error == 'not connected'
 			? _('%s is not connected: its devices are not known now.').format(e.peer)
 			: _('%s did not answer: %s').format(e.peer, e.error))));
-		this.count = hosts.length;
 		this.sift();
 	},
 
 	row(h) {
 		const url = 'http://' + h.fqdn + '/';
-		const row = el('tr', {},
+		return el('tr', {},
 			el('td', {}, h.peer),
 			el('td', {}, el('span', { 'class': 'htip-mono' }, h.fqdn), ' ', htip.copyButton(h.fqdn, h.fqdn)),
 			el('td', {}, el('span', { 'class': 'htip-mono' }, h.address), ' ', htip.copyButton(h.address, h.address)),
 			el('td', { 'class': 'htip-actions' },
 				el('a', { 'class': 'btn cbi-button', 'href': url, 'target': '_blank', 'rel': 'noreferrer noopener', 'aria-label': _('Open the web server of %s in a new tab').format(h.fqdn) }, _('Open', 'a page'))));
-		row.text = [ h.peer, h.fqdn, h.address ].join(' ').toLowerCase();
-		return row;
 	},
 
 	sift() {
 		const words = this.filter.value.toLowerCase().split(/\s+/).filter(w => w);
-		let shown = 0;
-		for (const row of this.body.children) {
-			const fits = words.every(w => row.text.includes(w));
-			show(row, fits);
-			shown += fits;
-		}
-		show(this.table, shown);
-		setText(this.status, this.count
-			? N_(shown, '%d device', '%d devices').format(shown)
+		const fitting = (this.hosts || []).filter(h => {
+			const text = [ h.peer, h.fqdn, h.address ].join(' ').toLowerCase();
+			return words.every(w => text.includes(w));
+		});
+		htip.keep(this.body, fitting, () => fitting.slice(0, MOST).map(h => this.row(h)));
+		show(this.table, fitting.length);
+		setText(this.status, this.hosts?.length
+			? N_(fitting.length, '%d device', '%d devices').format(fitting.length) + (fitting.length > MOST ? ' ' + _('(the first %d are shown)').format(MOST) : '')
 			: _('No devices are known. Connect to a home first; devices without a name are not listed.'));
 	}
 });

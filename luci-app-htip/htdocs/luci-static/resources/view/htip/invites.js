@@ -1,5 +1,6 @@
 'use strict';
 'require view';
+'require poll';
 'require htip.common as htip';
 
 const { el, bus, show, setText } = htip;
@@ -11,12 +12,6 @@ const states = {
 	'cancelled': _('cancelled'),
 	'expired': _('expired')
 };
-
-function shared(access) {
-	if (!access?.length || access[0] == 'all')
-		return _('every device');
-	return access[0] == 'none' ? _('nothing') : access.join(', ');
-}
 
 return view.extend({
 	handleSave: null,
@@ -31,11 +26,11 @@ return view.extend({
 		this.body = el('tbody', {});
 		this.trouble = el('div', { 'class': 'alert-message warning htip-banner', 'role': 'alert' });
 		this.nothing = el('p', { 'class': 'htip-dim' }, _('No invites have been made.'));
-		this.table = el('table', { 'class': 'htip-list' },
-			el('thead', {}, el('tr', {}, [ _('Number'), _('For'), _('State'), _('May reach here'), '' ].map(h => el('th', { 'scope': 'col' }, h)))), this.body);
+		this.table = htip.list([ _('Number'), _('For'), _('State'), _('May reach here'), '' ], this.body);
 		this.update(reply);
+		poll.add(() => this.refresh(), 5 * htip.EVERY);
 		return el('div', { 'class': 'htip' },
-			el('h2', {}, _('Invites')),
+			el('h2', { 'tabindex': -1 }, _('Invites')),
 			el('div', { 'class': 'cbi-map-descr' }, _('An invite lets one home in, once. Send it by a messenger or let the other home scan it; then nobody has to approve anything.')),
 			this.trouble,
 			htip.readonly() ? null : this.form(),
@@ -51,9 +46,9 @@ return view.extend({
 			el('h3', {}, _('Invite a home')),
 			htip.field(_('What to call it here'), name, _('A short word, such as bob. Empty: the first part of its public name.')),
 			htip.field(_('Good for'), expires),
-			share.node, failing.node,
+			share.node, htip.inTheOpen(), failing.node,
 			el('div', { 'class': 'htip-buttons' }, htip.button(_('Make an invite'), 'action', () => failing.during(() =>
-				bus.invite(name.value.trim() || undefined, htip.unlessAll(share.value()), +expires.value, true).then(made => {
+				bus.invite(name.value.trim() || undefined, share.wanted(), +expires.value, true).then(made => {
 					name.value = '';
 					this.showInvite(made);
 					return this.refresh();
@@ -83,7 +78,7 @@ return view.extend({
 		const list = reply.invites || [];
 		show(this.nothing, !reply.err && !list.length);
 		show(this.table, list.length);
-		this.body.replaceChildren(...list.map(i => {
+		htip.keep(this.body, list.map(i => [ i.number, i.state, i.name, i.by, i.access, htip.duration(i.expires_in) ]), () => list.map(i => {
 			let state = states[i.state] || i.state;
 			if (i.state == 'open')
 				state = _('%s, for another %s').format(state, htip.duration(i.expires_in));
@@ -91,9 +86,9 @@ return view.extend({
 				el('td', {}, i.number),
 				el('td', {}, i.name || '—'),
 				el('td', {}, state, i.by ? [ ' ', el('span', { 'class': 'htip-mono' }, _('by %s').format(i.by)) ] : null),
-				el('td', {}, shared(i.access)),
+				el('td', {}, htip.reach(i.access)),
 				el('td', { 'class': 'htip-actions' }, i.state == 'open' && !htip.readonly()
-					? htip.button(_('Cancel'), 'negative', () => htip.confirmation(_('Cancel this invite?'), _('Who has it can not use it any more.'), _('Cancel the invite'),
+					? htip.button(_('Cancel'), 'negative', () => htip.confirmation(_('Cancel this invite?'), i.name ? '%d (%s)'.format(i.number, i.name) : '%d'.format(i.number), _('Who has it can not use it any more.'), _('Cancel the invite'),
 						() => bus.cancelInvite(i.number).then(() => this.refresh())), { 'aria-label': _('Cancel invite %d').format(i.number) })
 					: null));
 		}));

@@ -9,13 +9,13 @@ const { el, svg, bus, show, setText } = htip;
 
 /* stepWords are the steps of a tunnel as people see them; see docs/protocol.md. */
 const stepWords = [
-	[ 'connecting', _('Find the other home') ],
-	[ 'request', _('Ask for a tunnel') ],
-	[ 'response', _('Propose addresses') ],
-	[ 'ack', _('Agree on addresses') ],
-	[ 'ready', _('Start the VPN server') ],
-	[ 'tunnel', _('Tunnel up, addresses translated') ],
-	[ 'up', _('Names of the other home answer') ]
+	[ 'connecting', _('The routers have found each other') ],
+	[ 'request', _('A tunnel is asked for') ],
+	[ 'response', _('Addresses are proposed') ],
+	[ 'ack', _('Addresses are agreed on') ],
+	[ 'ready', _('The VPN starts') ],
+	[ 'tunnel', _('The tunnel is up, addresses are translated') ],
+	[ 'up', _('The other home answers') ]
 ];
 
 /* stepText says what the daemon is at, where a step has more to it than its name. */
@@ -29,10 +29,7 @@ function stepText(step) {
 	return step.reason ? htip.why(step) : text;
 }
 
-/*
- * steps draws an attempt as a list of what is done, what is going on and what is to come.
- * The list is read out politely as it grows.
- */
+/* stepList draws an attempt: what is done, what is going on and what is to come. */
 function stepList() {
 	const items = {}, notes = {};
 	const node = el('ol', { 'class': 'htip-steps', 'aria-label': _('Progress') }, stepWords.map(([ name, words ]) => {
@@ -104,10 +101,39 @@ function graph() {
 	};
 }
 
-/* refused says what was dropped of a home, if anything was. */
+/* refused says how often a home tried what it may not, if it did. */
 function refused(t) {
 	const r = t.refused || {}, n = (r.source || 0) + (r.destination || 0) + (r.host || 0) + (r.router || 0);
-	return n ? N_(n, '%d packet was dropped that this home may not send.', '%d packets were dropped that this home may not send.').format(n) : '';
+	return n ? N_(n, 'It tried %d time to reach what is not open to it.', 'It tried %d times to reach what is not open to it.').format(n) : '';
+}
+
+/*
+ * renew keeps a list of cards as the daemon's: what is still there stays the same element,
+ * with the focus that it may have.
+ */
+function renew(parent, cards, list, key, make) {
+	const keys = new Set(list.map(key));
+	for (const [ k, card ] of cards)
+		if (!keys.has(k)) {
+			card.node.remove();
+			cards.delete(k);
+		}
+	for (const item of list) {
+		const k = key(item);
+		if (!cards.has(k)) {
+			cards.set(k, make(item));
+			parent.appendChild(cards.get(k).node);
+		}
+		cards.get(k).update(item);
+	}
+}
+
+/* doubts are reasons not to believe what a home says it is. */
+function doubts(r, twice) {
+	return [
+		r.like ? el('p', { 'class': 'htip-why' }, _('%s is known here already, and has another fingerprint: this is another router.').format(r.like)) : null,
+		twice ? el('p', { 'class': 'htip-why' }, _('More than one home says so. At most one of them is right.')) : null
+	];
 }
 
 return view.extend({
@@ -116,10 +142,10 @@ return view.extend({
 	handleReset: null,
 
 	load() {
-		return Promise.all([
-			this.ask(),
-			L.resolveDefault(uci.load('htip'), null)
-		]).then(([ answers ]) => answers);
+		return Promise.all([ this.ask(), uci.load('htip').then(() => true, () => false) ]).then(([ answers, loaded ]) => {
+			this.loaded = loaded;
+			return answers;
+		});
 	},
 
 	/* ask is the one request that is made every few seconds. */
@@ -129,31 +155,31 @@ return view.extend({
 	},
 
 	render(answers) {
-		this.cards = {};
-		this.requests = {};
+		this.cards = new Map();
+		this.requests = new Map();
 		this.banner = el('div', { 'class': 'alert-message warning htip-banner', 'role': 'alert' });
 		this.troubles = el('div', { 'class': 'alert-message error htip-banner' });
 		this.off = el('div', { 'class': 'cbi-section' });
 		this.homeFacts = el('dl', { 'class': 'htip-facts' });
 		this.outside = el('dd', {}, _('being looked at …'));
-		this.requestList = el('div', { 'aria-live': 'polite' });
-		this.requestBox = el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Homes that ask for a tunnel')), this.requestList);
+		this.requestList = el('div', {});
+		this.rejected = el('div', {});
+		this.requestBox = el('div', { 'class': 'cbi-section', 'id': 'htip-requests', 'tabindex': -1 }, el('h3', {}, _('Homes that ask for a tunnel')), this.requestList, this.rejected);
+		this.asking = el('a', { 'class': 'htip-asking', 'href': '#htip-requests' });
 		this.cardList = el('div', { 'class': 'htip-cards' });
-		this.nobody = el('p', { 'class': 'htip-dim' }, _('No other home is known here yet. Connect to one below, or invite one.'));
+		this.nobody = el('p', { 'class': 'htip-dim' }, _('No other home is known here yet. Connect to one above, or invite one.'));
 		this.running = el('div', {},
-			this.requestBox,
-			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Other homes')), this.nobody, this.cardList),
 			this.connectForm(),
+			/* Requests come below the cards: what strangers do moves no button under the mouse. */
+			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Other homes'), ' ', this.asking), this.nobody, this.cardList),
+			this.requestBox,
 			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('This home')), this.homeFacts));
 		const page = el('div', { 'class': 'htip' },
-			el('h2', {}, _('Home-to-Home')),
+			el('h2', { 'tabindex': -1 }, _('Home-to-Home')),
 			el('div', { 'class': 'cbi-map-descr' }, _('Reach the devices of another home as if they were in yours, also when both homes use the same addresses.')),
 			this.banner, this.off, this.troubles, this.running);
 		this.update(answers);
 		poll.add(() => this.ask().then(a => this.update(a)), htip.EVERY);
-		/* What takes seconds comes after the first view. */
-		if (!answers.err)
-			window.setTimeout(() => this.look(), 200);
 		window.setTimeout(() => this.jump(), 0);
 		return page;
 	},
@@ -167,7 +193,7 @@ return view.extend({
 
 	update(answers) {
 		const err = answers.err;
-		const off = err?.gone && uci.get('htip', 'main', 'enabled') != '1';
+		const off = err?.gone && this.loaded && uci.get('htip', 'main', 'enabled') != '1';
 		show(this.banner, err && !off);
 		show(this.off, off);
 		if (off && !this.off.firstChild)
@@ -185,10 +211,11 @@ return view.extend({
 		this.status = answers.status;
 		show(this.running, true);
 		this.updateHome(answers.status);
-		this.updateRequests(answers.requests.requests || []);
+		this.updateRequests(answers.requests.requests || [], answers.requests.rejected || []);
 		this.updateCards(answers.status.tunnels || []);
-		if (fresh && this.off.firstChild)
-			this.look();
+		/* What takes seconds comes after the first view. */
+		if (fresh)
+			window.setTimeout(() => this.look(), 200);
 	},
 
 	/* switchOn is all there is to see before the first start. */
@@ -203,13 +230,17 @@ return view.extend({
 			failing.node,
 			htip.readonly() ? el('p', {}, _('You may only look here. Ask the owner of the router to switch it on.')) : htip.button(_('Switch on'), 'apply', () => failing.during(() => {
 				const name = domain.value.trim().toLowerCase().replace(/\.$/, '');
-				if (name != '' && !/^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$/.test(name))
+				if (name != '' && !htip.publicName(name))
 					throw new htip.Problem(_('This is no name on the Internet. Such a name looks like alice.example.org.'));
 				if (!uci.get('htip', 'main'))
 					uci.add('htip', 'htip', 'main');
 				uci.set('htip', 'main', 'enabled', '1');
 				uci.set('htip', 'main', 'domain', name == '' ? null : name);
-				return uci.save().then(() => ui.changes.apply(true));
+				return uci.changes().then(changes => {
+					if (Object.keys(changes || {}).some(config => config != 'htip'))
+						throw new htip.Problem(_('There are unsaved changes of other pages. Apply or revert them first (above, at the right).'));
+					return uci.save();
+				}).then(() => ui.changes.apply(true));
 			}))
 		];
 	},
@@ -229,7 +260,7 @@ return view.extend({
 			this.homeFacts.replaceChildren(...facts.flatMap(([ name, value ]) => [
 				el('dt', {}, name),
 				name == _('Fingerprint')
-					? el('dd', {}, el('span', { 'class': 'htip-mono' }, value), ' ', htip.copyButton(value, _('fingerprint')))
+					? el('dd', {}, el('span', { 'class': 'htip-mono' }, value), ' ', htip.copyButton(value, _('fingerprint')), ' ', el('span', { 'class': 'htip-dim' }, _('(to compare by telephone)')))
 					: el('dd', {}, value)
 			]), el('dt', {}, _('Reachable from outside')), this.outside);
 		}
@@ -246,12 +277,15 @@ return view.extend({
 
 	/* look asks the doctor whether others can call this home. */
 	look() {
-		const about = { 'wan': 1, 'name': 1, 'firewall-tcp': 1 };
-		return bus.doctor().then(reply => {
-			const rows = (reply.rows || []).filter(r => about[r.id] && r.level != 'ok');
-			this.outside.replaceChildren(...(rows.length
-				? [ el('span', {}, _('no')), ': ', rows.map(r => htip.filled(r)[0]).join('. '), ' ', el('a', { 'href': htip.page('diagnosis') }, _('What to do about it')) ].flat()
-				: [ _('yes, as far as this router can tell') ]));
+		const about = [ 'wan', 'name', 'firewall', 'firewall-tcp', 'firewall-udp' ];
+		return bus.doctor(false).then(reply => {
+			const rows = (reply.rows || []).filter(r => about.includes(r.id) && r.level != 'ok');
+			/* A private address alone says little: the box before may forward the ports. */
+			const word = !rows.length ? _('yes, as far as this router can tell')
+				: rows.some(r => r.level == 'bad') || !this.status?.domain ? _('no') : _('perhaps');
+			this.outside.replaceChildren(word, ...(rows.length
+				? [ ': ', rows.map(r => htip.filled(r)[0]).join('. '), '. ', el('a', { 'href': htip.page('diagnosis') }, _('What to do about it')) ]
+				: []));
 		}, err => setText(this.outside, _('not known: %s').format(err.message)));
 	},
 
@@ -269,6 +303,7 @@ return view.extend({
 			el('h3', {}, _('Connect to another home')),
 			el('div', { 'class': 'htip-connect' }, el('label', { 'for': 'htip-connect' }, _('Its public name, or an invite')), input, go),
 			el('div', { 'class': 'cbi-value-description', 'id': 'htip-connect-help' }, _('Ask the other home for its public name, or for an invite: a line that begins with htip:')),
+			htip.readonly() ? el('p', { 'class': 'htip-dim' }, _('You may only look here.')) : null,
 			failing.node);
 	},
 
@@ -278,171 +313,156 @@ return view.extend({
 			input.focus();
 			throw new htip.Problem(_('Enter the public name of the other home, or paste its invite.'));
 		}
-		if (/htip:/i.test(text) || text.length > 255)
-			return this.acceptInvite(text, input);
-		const [ , domain, port ] = /^(.*?)(?::(\d+))?$/.exec(text);
+		if (/^[\s"'<]*htip:/i.test(text) || text.length > 255)
+			return bus.readInvite(text).then(invite => this.acceptInvite(text, invite, input));
+		/* A home that is known here may be called by its name in the family. */
+		const known = (this.status?.tunnels || []).find(t => t.domain && (t.peer == text.toLowerCase() || t.domain == text.toLowerCase()));
+		if (known)
+			return bus.connect(known.peer).then(() => this.added(known, input));
+		const [ , domain, port ] = /^(?:https?:\/\/)?([^]*?)(?::(\d+))?\/?$/.exec(text);
 		return bus.lookup(domain, port ? +port : undefined).then(found => {
 			if (found.peer)
-				return bus.connect(found.peer).then(() => { input.value = ''; return this.refresh(found.peer); });
+				return bus.connect(found.peer).then(() => {
+					htip.said(_('%s is a home that is known here: %s.').format(found.domain, found.peer));
+					return this.added(found, input);
+				});
+			if (htip.dialogIsOpen())
+				throw new htip.Problem(_('%s answers. Press Connect again to go on.').format(found.domain));
 			this.compare(found, input);
-		}, err => {
-			/* A home that is known here may be called by its name in the family. */
-			if ((this.status?.tunnels || []).some(t => t.peer == text.toLowerCase() || t.domain == text.toLowerCase()))
-				return bus.connect(text.toLowerCase()).then(() => { input.value = ''; return this.refresh(text); });
-			throw err;
 		});
 	},
 
 	/* compare shows whose key answers there, before anything is asked of it. */
 	compare(found, input) {
-		const name = htip.textInput({ 'maxlength': 63 }), share = htip.sharing(), failing = htip.failing();
-		htip.dialog(_('Is this the right home?'), [
-			el('p', {}, _('At %s answers a router with this fingerprint:').format(found.domain)),
-			el('p', { 'class': 'htip-print htip-mono' }, found.fingerprint),
-			el('p', {}, _('Call the other home and compare: it stands on their page under "This home". If it is another one, somebody has put himself in between.')),
-			htip.field(_('What to call it here'), name, _('A short word, such as bob: their devices are then found as nas.bob.internal. Empty: the first part of its public name.')),
-			share.node, failing.node
-		], [
-			htip.closeButton(), ' ',
-			htip.button(_('It is the same: connect'), 'positive', () => failing.during(() => {
-				const access = share.value();
-				return bus.request(found.domain, found.key, name.value.trim() || undefined, htip.unlessAll(access), found.port).then(reply => {
-					input.value = '';
-					htip.closeDialog();
-					return this.refresh(reply.peer);
-				});
-			}))
-		]);
+		htip.trust({
+			title: _('Is this the right home?'),
+			before: _('At %s answers a router with this fingerprint:').format(found.domain),
+			fingerprint: found.fingerprint,
+			after: _('Call the other home and compare all of it: it stands on their page under "This home". If it is another one, somebody has put himself in between.'),
+			zone: this.status?.zone,
+			label: _('It is the same: connect'),
+			action: (name, access) => bus.request(found.domain, found.key, name, access, found.port),
+			then: reply => this.added(reply, input)
+		});
 	},
 
-	acceptInvite(text, input) {
-		const share = htip.sharing(), failing = htip.failing();
-		htip.dialog(_('Accept an invite'), [
-			el('p', {}, _('The home that has invited you will be connected, now and after every restart, until one of you disconnects.')),
-			share.node, failing.node
-		], [
-			htip.closeButton(), ' ',
-			htip.button(_('Accept'), 'positive', () => failing.during(() => {
-				const access = share.value();
-				return bus.accept(text, undefined, htip.unlessAll(access)).then(reply => {
-					input.value = '';
-					htip.closeDialog();
-					return this.refresh(reply.peer);
-				});
-			}))
-		]);
+	acceptInvite(text, invite, input) {
+		htip.trust({
+			title: _('Accept an invite'),
+			before: _('This is an invite of %s, with the fingerprint').format(invite.domain),
+			fingerprint: invite.fingerprint,
+			after: _('The two homes will be connected, now and after every restart, until one of you disconnects.'),
+			zone: this.status?.zone,
+			label: _('Accept'),
+			action: (name, access) => bus.accept(text, name, access),
+			then: reply => this.added(reply, input)
+		});
+	},
+
+	added(reply, input) {
+		input.value = '';
+		return this.refresh(reply.peer);
 	},
 
 	/* refresh shows at once what a click has changed, and where. */
 	refresh(peer) {
 		return this.ask().then(a => {
 			this.update(a);
-			this.cards[peer]?.node.scrollIntoView?.({ block: 'nearest' });
+			this.cards.get(peer)?.node.scrollIntoView?.({ block: 'nearest' });
 		});
 	},
 
-	updateRequests(list) {
-		show(this.requestBox, list.length);
-		const keys = {};
-		for (const r of list) {
-			keys[r.key] = true;
-			if (!this.requests[r.key])
-				this.requestList.appendChild((this.requests[r.key] = this.requestCard(r)).node);
-			this.requests[r.key].update(r);
-		}
-		for (const key in this.requests)
-			if (!keys[key]) {
-				this.requests[key].node.remove();
-				delete this.requests[key];
-			}
+	updateRequests(list, rejected) {
+		show(this.requestBox, list.length || rejected.length);
+		for (const r of list)
+			if (this.told && !this.told.has(r.key))
+				htip.announce(_('%s asks for a tunnel.').format(r.claims || _('a home without a public name')));
+		this.told = new Set(list.map(r => r.key));
+		htip.keep(this.rejected, rejected, () => rejected.length ? el('details', {}, el('summary', {}, _('Rejected homes')), el('ul', {}, rejected.map(f =>
+			el('li', {}, el('span', { 'class': 'htip-mono' }, f), ' ', htip.readonly() ? null : htip.button(_('Approve …'), 'neutral',
+				() => this.approve({ key: f, fingerprint: f }, _('another home'), false), { 'aria-label': _('Approve %s').format(f) }))))) : []);
+		setText(this.asking, list.length ? N_(list.length, '%d home asks for a tunnel', '%d homes ask for a tunnel').format(list.length) : '');
+		show(this.asking, list.length);
+		const said = r => r.claims != '' && list.filter(other => other.claims == r.claims).length > 1;
+		renew(this.requestList, this.requests, list, r => JSON.stringify([ r.key, r.claims, r.networks, r.address, r.name, r.like, said(r) ]), r => this.requestCard(r, said(r)));
 	},
 
-	requestCard(r) {
+	requestCard(r, twice) {
 		const ago = el('span', {});
 		const who = r.claims || _('a home without a public name');
 		const node = el('div', { 'class': 'htip-request', 'role': 'group', 'aria-label': _('Request of %s').format(who) },
 			el('p', {}, el('strong', {}, _('It says it is %s').format(who)), ' ', el('span', { 'class': 'htip-dim' }, _('(not verified)'))),
 			el('p', { 'class': 'htip-print htip-mono' }, r.fingerprint),
+			doubts(r, twice),
 			el('p', { 'class': 'htip-dim' }, _('from %s, its networks: %s').format(r.address, (r.networks || []).join(', ') || _('not told')), '; ', ago),
 			htip.readonly() ? null : el('div', { 'class': 'htip-buttons' },
-				htip.button(_('Approve …'), 'positive', () => this.approve(r, who), { 'aria-label': _('Approve %s').format(who) }),
-				htip.button(_('Reject'), 'negative', () => htip.confirmation(_('Reject this home?'), _('It is told so, and not shown here again.'), _('Reject'),
-					() => bus.reject(r.fingerprint).then(() => this.refresh())), { 'aria-label': _('Reject %s').format(who) })));
+				htip.button(_('Approve …'), 'positive', () => this.approve(r, who, twice), { 'aria-label': _('Approve %s').format(who) }),
+				htip.button(_('Reject'), 'negative', () => htip.confirmation(_('Reject this home?'), r.fingerprint + (r.claims ? ' (' + r.claims + ')' : ''), _('It is told so, and not shown here again.'), _('Reject'),
+					() => bus.reject(r.key).then(() => this.refresh())), { 'aria-label': _('Reject %s').format(who) })));
 		return {
 			node,
 			update: now => setText(ago, _('asked %s ago').format(htip.duration(now.last_ago)))
 		};
 	},
 
-	approve(r, who) {
-		const name = htip.textInput({ 'maxlength': 63 }), share = htip.sharing(), failing = htip.failing();
-		name.value = r.name || '';
-		htip.dialog(_('Approve a home'), [
-			el('p', {}, _('It says it is %s. Anybody can say so. Call them and compare this fingerprint with the one on their page:').format(who)),
-			el('p', { 'class': 'htip-print htip-mono' }, r.fingerprint),
-			htip.field(_('What to call it here'), name, _('A short word, such as bob: their devices are then found as nas.bob.internal.')),
-			share.node, failing.node
-		], [
-			htip.closeButton(), ' ',
-			htip.button(_('It is the same: approve'), 'positive', () => failing.during(() => {
-				const access = share.value();
-				return bus.approve(r.fingerprint, name.value.trim() || undefined, htip.unlessAll(access)).then(reply => {
-					htip.closeDialog();
-					htip.said(_('%s is approved. Its router asks again within a minute, then the tunnel comes up by itself.').format(reply.peer));
-					return this.refresh(reply.peer);
-				});
-			}))
-		]);
+	approve(r, who, twice) {
+		htip.trust({
+			title: _('Approve a home'),
+			before: _('It says it is %s. Anybody can say so. Call them and compare all of this fingerprint with the one on their page:').format(who),
+			fingerprint: r.fingerprint,
+			doubts: doubts(r, twice),
+			name: r.name,
+			zone: this.status?.zone,
+			label: _('It is the same: approve'),
+			action: (name, access) => bus.approve(r.key, r.claims, name, access),
+			then: reply => {
+				htip.said(_('%s is approved. Its router asks again within a minute, or ten if it has waited for long; then the tunnel comes up by itself.').format(reply.peer));
+				return this.refresh(reply.peer);
+			}
+		});
 	},
 
 	updateCards(tunnels) {
 		show(this.nobody, !tunnels.length);
-		const names = {};
-		for (const t of tunnels) {
-			names[t.peer] = true;
-			if (!this.cards[t.peer])
-				this.cardList.appendChild((this.cards[t.peer] = this.card(t.peer)).node);
-			this.cards[t.peer].update(t);
-		}
-		for (const name in this.cards)
-			if (!names[name]) {
-				this.cards[name].node.remove();
-				delete this.cards[name];
-			}
+		renew(this.cardList, this.cards, tunnels, t => t.peer, t => this.card(t.peer));
 	},
 
 	card(peer) {
 		const word = el('span', { 'class': 'htip-state' }), since = el('span', { 'class': 'htip-dim' });
-		const domain = el('p', { 'class': 'htip-dim' }), how = el('p', {}), addresses = el('div', {}), trouble = el('p', { 'class': 'htip-why' });
+		const domain = el('p', { 'class': 'htip-dim' }), how = el('p', {}), because = el('p', { 'class': 'htip-dim' }), addresses = el('div', {}), trouble = el('p', { 'class': 'htip-why' });
 		const approval = el('p', {}), drops = el('p', { 'class': 'htip-dim' }), reach = el('p', { 'class': 'htip-dim' });
 		const steps = stepList(), traffic = graph(), ro = htip.readonly();
 		let last = {};
 		const connect = htip.button(_('Connect'), 'action', () => bus.connect(peer).then(() => this.refresh(peer)), { 'aria-label': _('Connect to %s').format(peer) });
-		const disconnect = htip.button(_('Disconnect'), 'negative', () => bus.disconnect(peer).then(() => this.refresh(peer)), { 'aria-label': _('Disconnect %s').format(peer) });
-		const access = htip.button(_('Access …'), 'neutral', () => this.access(peer, last.access), { 'aria-label': _('What %s may reach here').format(peer) });
+		const end = () => bus.disconnect(peer).then(() => this.refresh(peer));
+		/* Of a home that can't be called there is no way back from here. */
+		const disconnect = htip.button(_('Disconnect'), 'negative', () => last.domain ? end() : htip.confirmation(_('Disconnect?'), peer,
+			_('It has no public name: only somebody there can connect again.'), _('Disconnect'), end), { 'aria-label': _('Disconnect %s').format(peer) });
+		const access = htip.button(_('Access …'), 'neutral', () => this.access(peer, last.access), { 'aria-label': _('Access of %s').format(peer) });
 		const hosts = el('a', { 'class': 'btn cbi-button', 'href': htip.page('hosts'), 'aria-label': _('Hosts of %s').format(peer) }, _('Hosts'));
 		const node = el('div', { 'class': 'htip-card', 'role': 'group', 'aria-label': _('Home %s').format(peer), 'id': 'htip-home-' + peer, 'tabindex': -1 },
 			el('h4', {}, peer), domain,
-			el('p', { 'aria-live': 'polite' }, word, ' ', since),
-			trouble, approval, steps.node, addresses, how, reach, drops, traffic.node,
+			el('p', {}, el('span', { 'aria-live': 'polite' }, word), ' ', since),
+			trouble, approval, steps.node, addresses, how, because, reach, drops, traffic.node,
 			el('div', { 'class': 'htip-buttons' }, ro ? hosts : [ connect, disconnect, hosts, access ]));
 		return {
 			node,
 			update: t => {
 				last = t;
-				const [ kind, words ] = htip.state(t), up = t.state == 'up', waits = t.reason == 'waiting for approval' && !up;
+				const [ kind, words ] = htip.state(t), up = t.state == 'up', waits = htip.asking(t), end = t.steps?.length ? t.steps[t.steps.length - 1] : null;
 				node.setAttribute('data-kind', kind);
 				word.setAttribute('data-kind', kind);
 				setText(domain, t.domain || _('without a public name: only it can connect'));
 				setText(word, words);
 				const age = this.status.time - t.since; /* by the router's clock; the browser has its own */
-				setText(since, up && t.since ? _('for %s').format(htip.duration(age)) : '');
-				/* While it is being made, and for a moment after. */
-				const inTheMaking = !up && !waits && kind == 'busy' || up && age < 10;
-				show(steps.node, inTheMaking && t.steps?.length);
-				if (inTheMaking)
-					steps.update(t.steps || []);
-				setText(trouble, !up && !waits && t.error ? htip.why(t).replace(/^./, c => c.toUpperCase()) : '');
+				setText(since, up && t.since ? _('for %s').format(htip.duration(age))
+					: t.state == 'waiting' && end?.retry_ms ? _('(the next attempt comes %s after the last one)').format(htip.duration(end.retry_ms / 1000)) : '');
+				/* While it is being made, a moment after, and where it failed. */
+				const showSteps = end && !waits && (up ? age < 10 : kind == 'busy' || end.step == 'failed');
+				show(steps.node, showSteps);
+				if (showSteps)
+					steps.update(t.steps);
+				setText(trouble, t.error && (kind == 'bad' || kind == 'idle') ? htip.why(t).replace(/^./, c => c.toUpperCase()) : '');
 				show(trouble, trouble.textContent != '');
 				setText(approval, waits ? _('Somebody there has to approve this home first. Tell them your fingerprint, %s, so that they can compare. The tunnel then comes up by itself.').format(this.status.fingerprint) : '');
 				show(approval, waits);
@@ -450,17 +470,25 @@ return view.extend({
 				if (addresses.textContent != lines.join(''))
 					addresses.replaceChildren(...lines.map((l, i) => el('p', { 'class': i < t.theirs.length ? '' : 'htip-dim' }, l)));
 				setText(how, up ? _('By %s, %s').format(t.protocol + (t.cipher ? ' (' + t.cipher + ')' : ''), htip.secure(t)) : '');
-				how.title = up ? t.protocol_reason || '' : '';
+				/* Nobody needs to be told why it is the best one. */
+				setText(because, up && !/^the best that there is/.test(t.protocol_reason ?? '') ? _('Why not a better one: %s').format(t.protocol_reason ?? '') : '');
+				show(because, because.textContent != '');
 				show(how, up);
-				setText(reach, t.access && t.access[0] != 'all' ? _('May reach here: %s').format(t.access[0] == 'none' ? _('nothing') : t.access.join(', ')) : '');
+				setText(reach, t.access && t.access[0] != 'all' ? _('May reach here: %s').format(htip.reach(t.access)) : '');
 				show(reach, reach.textContent != '');
 				setText(drops, refused(t));
 				show(drops, drops.textContent != '');
 				show(traffic.node, up && t.rx_bytes !== undefined);
 				if (up && t.rx_bytes !== undefined)
 					traffic.update(t);
-				show(connect, !up && kind != 'busy' && t.domain);
-				show(disconnect, up || kind == 'busy' || t.state == 'waiting');
+				const [ ends, connects ] = [ up || kind == 'busy' || t.state == 'waiting', !up && kind != 'busy' && t.domain ];
+				const focused = document.activeElement;
+				show(connect, connects);
+				show(disconnect, ends);
+				if (focused == connect && !connects)
+					disconnect.focus();
+				else if (focused == disconnect && !ends)
+					connect.focus();
 				show(hosts, up);
 			}
 		};

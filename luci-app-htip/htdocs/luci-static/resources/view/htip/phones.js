@@ -1,5 +1,6 @@
 'use strict';
 'require view';
+'require poll';
 'require htip.common as htip';
 
 const { el, bus, show, setText } = htip;
@@ -17,13 +18,13 @@ return view.extend({
 		this.trouble = el('div', { 'class': 'alert-message warning htip-banner', 'role': 'alert' });
 		this.body = el('tbody', {});
 		this.nothing = el('p', { 'class': 'htip-dim' }, _('Nobody can come in from away yet.'));
-		this.table = el('table', { 'class': 'htip-list' },
-			el('thead', {}, el('tr', {}, [ _('Name'), _('Address'), _('Last seen'), _('Reaches'), '' ].map(h => el('th', { 'scope': 'col' }, h)))), this.body);
+		this.table = htip.list([ _('Name'), _('Address'), _('Last seen'), _('Reaches'), '' ], this.body);
 		this.homes = el('div', {});
 		const form = htip.readonly() ? null : this.form();
 		this.update(reply);
+		poll.add(() => this.refresh(), 5 * htip.EVERY);
 		return el('div', { 'class': 'htip' },
-			el('h2', {}, _('Phones')),
+			el('h2', { 'tabindex': -1 }, _('Phones')),
 			el('div', { 'class': 'cbi-map-descr' }, _('Your phone or computer, away from home, reaches this home and, if you say so, the connected homes. It needs the app WireGuard.')),
 			this.trouble, form,
 			el('div', { 'class': 'cbi-section' }, el('h3', {}, _('Who may come in')), this.nothing, this.table));
@@ -35,7 +36,7 @@ return view.extend({
 			el('h3', {}, _('Let a phone in')),
 			htip.field(_('Name'), name, _('A word of a-z, 0-9 and hyphens.')),
 			el('fieldset', { 'class': 'htip-sharing' }, el('legend', {}, _('May it reach other homes, too?')), this.homes),
-			failing.node,
+			htip.inTheOpen(), failing.node,
 			el('div', { 'class': 'htip-buttons' }, htip.button(_('Let it in'), 'action', () => failing.during(() => {
 				if (name.value.trim() == '') {
 					name.focus();
@@ -51,7 +52,7 @@ return view.extend({
 	},
 
 	showConfig(made) {
-		const file = URL.createObjectURL(new Blob([ made.config ], { type: 'text/plain' }));
+		const file = URL.createObjectURL(new Blob([ made.config ], { type: 'text/plain' })); /* until the dialog is closed */
 		htip.dialog(_('Scan this with the app WireGuard'), [
 			el('p', {}, _('In the app: "Add a tunnel", then "from QR code". It is shown this once, and kept nowhere; give it to nobody else.')),
 			made.qr ? htip.qrCode(made.qr, _('QR code of the configuration')) : el('p', {}, _('It is too long for a QR code: take the file.')),
@@ -60,7 +61,7 @@ return view.extend({
 			htip.copyButton(made.config, _('the configuration')), ' ',
 			el('a', { 'class': 'btn cbi-button', 'href': file, 'download': 'home.conf' }, _('Save as a file')), ' ',
 			htip.closeButton(_('Close'))
-		]);
+		], () => URL.revokeObjectURL(file));
 	},
 
 	refresh() {
@@ -79,10 +80,11 @@ return view.extend({
 			const input = el('input', { 'type': 'checkbox', 'value': value, 'id': 'htip-to-' + value });
 			return el('div', {}, input, ' ', el('label', { 'for': input.id }, label));
 		};
-		this.homes.replaceChildren(...reply.peers.filter(p => p.enabled).map(p => box(p.peer, p.peer)), box('all', _('all homes, also those to come')));
+		const homes = reply.peers.filter(p => p.enabled).map(p => p.peer);
+		htip.keep(this.homes, homes, () => [ homes.map(h => box(h, h)), box('all', _('all homes, also those to come')) ]);
 		show(this.nothing, !reply.users.length);
 		show(this.table, reply.users.length);
-		this.body.replaceChildren(...reply.users.map(u => el('tr', {},
+		htip.keep(this.body, reply.users, () => reply.users.map(u => el('tr', {},
 			el('td', {}, u.name),
 			el('td', { 'class': 'htip-mono' }, u.address),
 			el('td', {}, u.seen_ago === undefined
@@ -90,7 +92,7 @@ return view.extend({
 				: _('%s ago, from %s; %s in, %s out').format(htip.duration(u.seen_ago), u.endpoint, htip.bytes(u.rx_bytes), htip.bytes(u.tx_bytes))),
 			el('td', {}, [ _('this home'), ...(u.homes || []).map(h => h == 'all' ? _('all homes') : h) ].join(', ')),
 			el('td', { 'class': 'htip-actions' }, htip.readonly() ? null : htip.button(_('Remove'), 'negative',
-				() => htip.confirmation(_('Remove this phone?'), _('What it has open stops at once. To let it in again, it has to scan a new code.'), _('Remove'),
+				() => htip.confirmation(_('Remove this phone?'), u.name, _('What it has open stops at once. To let it in again, it has to scan a new code.'), _('Remove'),
 					() => bus.removeUser(u.name).then(() => this.refresh())), { 'aria-label': _('Remove %s').format(u.name) })))));
 	}
 });

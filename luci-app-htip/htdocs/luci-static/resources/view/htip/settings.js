@@ -5,16 +5,11 @@
 'require htip.common as htip';
 
 /*
- * The file /etc/config/htip. What an option takes is checked here as src/config does it,
- * so that a mistake is told beside its field and not by the daemon afterwards.
+ * The file /etc/config/htip. Most mistakes are told beside their fields; what only
+ * src/config knows, such as networks that overlap, the overview shows afterwards.
  */
 
-const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i;
-
-function publicName(value) {
-	const parts = value.replace(/\.$/, '').split('.');
-	return value.length <= 254 && parts.length > 1 && parts.every(p => label.test(p)) && /[a-z]/i.test(parts[parts.length - 1]);
-}
+const { label, publicName } = htip;
 
 function checkPublicName(section, value) {
 	return value == '' || publicName(value) || _('a name on the Internet, such as bob.example.org');
@@ -28,12 +23,12 @@ function checkDomain(section, value) {
 	return value == '' || value.split('.').every(p => label.test(p)) || _('one or more words of letters, digits and hyphens, with dots between them');
 }
 
-/* A prefix of private addresses, of a length that the protocol takes. */
+/* A prefix of addresses that hosts may have, of a length that the protocol takes. */
 function checkPrefix(section, value) {
 	const m = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\/(\d+)$/.exec(value);
 	if (value == '')
 		return true;
-	if (!m || m.slice(1, 5).some(p => +p > 255))
+	if (!m || m.slice(1, 5).some(p => +p > 255) || +m[1] == 0 || +m[1] == 127 || +m[1] > 223)
 		return _('a network, such as 192.168.1.0/24');
 	return m[5] >= 8 && m[5] <= 30 || _('a network with a length of 8 to 30, such as 192.168.1.0/24');
 }
@@ -66,6 +61,14 @@ function protocols(option) {
 	option.validate = (section, value) => value == '' || [ 'wireguard', 'l2tp-esp', 'l2tp', 'pptp' ].includes(value) || _('wireguard, l2tp-esp, l2tp or pptp');
 }
 
+/* choice gives an option its default without writing it down: a later one then counts. */
+function choice(option, value) {
+	option.default = value;
+	option.write = function(section, v) {
+		return v == value ? this.remove(section) : form.ListValue.prototype.write.call(this, section, v);
+	};
+}
+
 return view.extend({
 	load() {
 		return Promise.all([ uci.load('htip'), htip.bus.status().catch(() => ({})) ]);
@@ -94,7 +97,7 @@ return view.extend({
 		o.value('ask', _('everybody'));
 		o.value('known', _('known homes and invited ones'));
 		o.value('none', _('nobody'));
-		o.default = 'ask';
+		choice(o, 'ask');
 
 		o = s.taboption('networks', form.DynamicList, 'interface', _('Shared interfaces'), _('Other homes reach the devices in these interfaces\' networks. Empty: lan.'));
 		for (const l of status.lan || [])
@@ -118,7 +121,7 @@ return view.extend({
 		o = s.taboption('networks', form.ListValue, 'candidates', _('Their order'));
 		o.value('derived', _('this router\'s own, so that homes rarely meet'));
 		o.value('sequential', _('from the first one on'));
-		o.default = 'derived';
+		choice(o, 'derived');
 
 		o = s.taboption('names', form.Value, 'zone', _('Names of other homes end with'), _('Devices of bob are found as nas.bob.internal.'));
 		o.placeholder = 'internal';
@@ -143,12 +146,12 @@ return view.extend({
 		o.placeholder = '1420';
 		o.datatype = 'range(576,1462)';
 
-		o = s.taboption('tunnels', form.ListValue, 'log_level', _('Log'));
+		o = s.taboption('general', form.ListValue, 'log_level', _('Log'));
 		o.value('debug', _('everything'));
 		o.value('info', _('what happens'));
 		o.value('warn', _('warnings'));
 		o.value('error', _('errors only'));
-		o.default = 'info';
+		choice(o, 'info');
 
 		s = m.section(form.GridSection, 'peer', _('Other homes'), _('Homes come here by themselves when they are connected, approved or invited. The overview shows how they are doing.'));
 		s.anonymous = false;
@@ -156,10 +159,14 @@ return view.extend({
 		s.addbtntitle = _('Add a home by hand');
 		s.sortable = false;
 		s.nodescriptions = true;
-		/* A title is HTML. */
-		s.modaltitle = section => _('Home %h').format(uci.get('htip', section, 'name') || section);
+		s.sectiontitle = section => uci.get('htip', section, 'name') || section;
+		/* A title is HTML, and LuCI undoes what is escaped. */
+		s.modaltitle = section => {
+			const name = uci.get('htip', section, 'name');
+			return _('Home %s').format(label.test(name ?? '') ? name : section);
+		};
 
-		o = s.option(form.Flag, 'enabled', _('Enabled'), _('Off: this home is kept out.'));
+		o = s.option(form.Flag, 'enabled', _('Enabled'), _('Off: the other home is kept out.'));
 		o.default = '1';
 		o.editable = true;
 
@@ -182,14 +189,14 @@ return view.extend({
 		o = s.option(form.ListValue, 'encryption', _('Encryption'), _('Not required: everybody on the way can read along.'));
 		o.value('required', _('required'));
 		o.value('off', _('not required'));
-		o.default = 'required';
+		choice(o, 'required');
 
 		o = s.option(form.DynamicList, 'access', _('May reach here'), _('all, none, or devices and services, one an entry: nas, nas:tcp:445. Empty: all.'));
 		o.placeholder = 'all';
 		o.modalonly = true;
 		o.validate = checkAccess;
 
-		o = s.option(form.DynamicList, 'protocol', _('Protocols'), _('Only these with this home, best first. Empty: those of this home.'));
+		o = s.option(form.DynamicList, 'protocol', _('Protocols'), _('Only these with the other home, best first. Empty: those of this home.'));
 		o.modalonly = true;
 		protocols(o);
 

@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"htip/src/ubus"
+)
+
+// TestShared: who asks at the same time gets one answer, and so does who asks a moment
+// later, unless something has happened.
+func TestShared(t *testing.T) {
+	var s shared
+	var runs atomic.Int32
+	go1 := make(chan bool)
+	run := func() (ubus.Table, error) {
+		<-go1
+		return ubus.T("run", int64(runs.Add(1))), nil
+	}
+	get := func() int64 {
+		t.Helper()
+		a, err := s.get(t.Context(), run)
+		if err != nil {
+			t.Error(err)
+		}
+		n, _ := a.GetInt("run")
+		return n
+	}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if n := get(); n != 1 {
+				t.Errorf("the answer of run %d", n)
+			}
+		})
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.get(impatient, run); err != ubus.ErrTimeout {
+		t.Errorf("who does not wait: %v", err)
+	}
+	close(go1)
+	all.Wait()
+	if n := get(); n != 1 {
+		t.Errorf("a moment later: run %d", n)
+	}
+	s.stale.Store(true)
+	if n := get(); n != 2 {
+		t.Errorf("after something has happened: run %d", n)
+	}
+	s.mu.Lock()
+	s.at = s.at.Add(-2 * sharedFor)
+	s.mu.Unlock()
+	if n := get(); n != 3 {
+		t.Errorf("later: run %d", n)
+	}
+}
+
+// TestSlowCallsAreFew: however many calls take seconds, there is room for others.
+func TestSlowCallsAreFew(t *testing.T) {
+	d := &Daemon{}
+	block := make(chan bool)
+	slow := d.slow(func(context.Context, *ubus.Request) (ubus.Table, error) {
+		<-block
+		return ubus.T("done", true), nil
+	})
+	var done, refused atomic.Int32
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			a, _ := slow(t.Context(), nil)
+			if s, _ := a.GetString("error"); s == errSlow.Error() {
+				refused.Add(1)
+			} else {
+				done.Add(1)
+			}
+		})
+	}
+	for deadline := time.Now().Add(10 * time.Second); refused.Load() < 32-maxSlow && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	close(block)
+	all.Wait()
+	if done.Load() != maxSlow || refused.Load() != 32-maxSlow {
+		t.Errorf("%d done, %d refused", done.Load(), refused.Load())
+	}
+	if a, _ := slow(t.Context(), nil); len(a) != 1 {
+		t.Error("no more room afterwards")
+	}
+}
