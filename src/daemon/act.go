@@ -281,16 +281,9 @@ func (d *Daemon) progressed(a htip.Progress) {
 	d.publish(a.Peer, Progress{Step: a.Step.String(), Reason: a.Reason, Text: a.Text, Retry: a.Retry})
 }
 
-// outdated says that the doctor would say something else now.
-func (d *Daemon) outdated() {
-	d.examined.stale.Store(true)
-	d.alone.stale.Store(true)
-}
-
 // publish shows a step to people: the log and whoever watches on ubus.
 func (d *Daemon) publish(peer string, p Progress) {
 	p.Time = time.Now()
-	d.outdated()
 	all := d.progress[peer]
 	var last Progress
 	if len(all) > 0 {

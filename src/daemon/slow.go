@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"htip/src/ubus"
 )
@@ -28,41 +26,37 @@ func (d *Daemon) slow(f ubus.Handler) ubus.Handler {
 }
 
 // shared is an answer that takes seconds, and traffic to other homes: all who ask
-// while it is being made get the same one, and so do those who ask a moment later.
+// while it is being made get the same one.
 type shared struct {
-	stale atomic.Bool // something has happened: the answer would be another one
-
 	mu   sync.Mutex
+	made *made // nil while nobody asks
+}
+
+type made struct {
 	done chan struct{} // closed when there is an answer
-	at   time.Time
 	t    ubus.Table
 	err  error
 }
 
-const sharedFor = 3 * time.Second
-
 func (s *shared) get(ctx context.Context, run func() (ubus.Table, error)) (ubus.Table, error) {
 	s.mu.Lock()
-	done := s.done
-	if done == nil || !s.at.IsZero() && (s.stale.Load() || time.Since(s.at) > sharedFor) {
-		done = make(chan struct{})
-		s.done, s.at = done, time.Time{}
-		s.stale.Store(false)
+	m := s.made
+	if m == nil {
+		m = &made{done: make(chan struct{})}
+		s.made = m
 		go func() {
-			t, err := run()
+			m.t, m.err = run()
 			s.mu.Lock()
-			s.t, s.err, s.at = t, err, time.Now()
+			s.made = nil
 			s.mu.Unlock()
-			close(done)
+			close(m.done)
 		}()
 	}
 	s.mu.Unlock()
 	select {
-	case <-done:
+	case <-m.done:
+		return m.t, m.err
 	case <-ctx.Done():
 		return nil, ubus.ErrTimeout
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.t, s.err
 }

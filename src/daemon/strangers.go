@@ -223,7 +223,6 @@ func (d *Daemon) newName(cfg config.Config, want string) (string, error) {
 
 // takeOver is reload for a change of our own.
 func (d *Daemon) takeOver() {
-	d.outdated()
 	if d.reload() {
 		d.restart = true
 	}
