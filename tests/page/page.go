@@ -7,11 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 
+	"htip/src/slog"
+	"htip/src/ubus"
 	"htip/tests/page/bridge"
 	"htip/tests/town"
 )
@@ -36,6 +39,7 @@ type Home struct {
 	URL    string
 
 	server *http.Server
+	procd  func() // ends what stands for procd
 }
 
 // luciConfig makes LuCI wait less than it does on a router after changes were put
@@ -75,17 +79,14 @@ func (h *Home) start(opt Options, i int, all []*town.Home) error {
 	if err := h.Home.Start(); err != nil {
 		return err
 	}
+	if err := h.startProcd(); err != nil {
+		return err
+	}
 	var err error
 	h.Bridge, err = bridge.New(bridge.Config{
 		Socket: h.Socket(), UCI: h.ConfigDir(), App: opt.App, LuCI: opt.LuCI, Host: h.Name,
-		Users: []bridge.User{bridge.Root(RootPassword), bridge.Guest(GuestPassword)},
-		Changed: func(config string) {
-			if config == "htip" {
-				if err := h.Changed(); err != nil {
-					fmt.Fprintln(h.Log, err)
-				}
-			}
-		},
+		Users:   []bridge.User{bridge.Root(RootPassword), bridge.Guest(GuestPassword)},
+		Changed: h.changed,
 	})
 	if err != nil {
 		return err
@@ -104,13 +105,51 @@ func (h *Home) start(opt Options, i int, all []*town.Home) error {
 	return nil
 }
 
+// changed has the daemon read its configuration, if it was that.
+func (h *Home) changed(config string) {
+	if config != "htip" {
+		return
+	}
+	if err := h.Changed(); err != nil {
+		fmt.Fprintln(h.Log, err)
+	}
+}
+
+// startProcd is procd's object, as far as a real rpcd calls it: it tells there which
+// configuration it has written.
+func (h *Home) startProcd() error {
+	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	args := []ubus.Arg{{Name: "type", Type: ubus.TypeString}, {Name: "data", Type: ubus.TypeTable}}
+	server, err := ubus.NewServer(ubus.ServerConfig{Socket: h.Socket(), Options: ubus.Options{Log: quiet}, Objects: []*ubus.Object{{
+		Name: "service", Methods: []ubus.Method{{Name: "event", Args: args, Handler: func(_ context.Context, r *ubus.Request) (ubus.Table, error) {
+			data, _ := r.Args.GetTable("data")
+			if config, ok := data.GetString("package"); ok {
+				h.changed(config)
+			}
+			return nil, nil
+		}}},
+	}}})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	h.procd = func() { cancel(); <-ended }
+	<-server.Ready()
+	return nil
+}
+
 // Close ends everything.
 func Close(homes []*Home) error {
 	var made []*town.Home
 	for _, h := range homes {
 		made = append(made, h.Home)
 		if h.server != nil {
-			h.server.Shutdown(context.Background())
+			h.server.Close()
+		}
+		if h.procd != nil {
+			h.procd()
 		}
 	}
 	return town.Close(made)

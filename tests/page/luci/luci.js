@@ -51,13 +51,11 @@ class Class {
 	super(name, ...args) {
 		if (!running.has(this))
 			running.set(this, {});
-		const levels = running.get(this);
-		const from = levels[name] ?? owner(Object.getPrototypeOf(this), name);
+		const levels = running.get(this), own = Object.getPrototypeOf(this);
+		const from = levels[name] ?? (args.length ? owner(own, name) : own);
 		const above = from && owner(Object.getPrototypeOf(from), name);
-		if (!above)
-			return null;
-		if (!args.length)
-			return above[name];
+		if (!above || !args.length)
+			return above?.[name] ?? null;
 		if (Array.isArray(args[0]) || Object.prototype.toString.call(args[0]) == '[object Arguments]')
 			args = [ ...args[0] ];
 		const before = levels[name];
