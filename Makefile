@@ -2,6 +2,7 @@
 # make test        everything: lint, unit tests, fuzz seeds, real routers in QEMU
 # make size        what the program costs on a router, by packages and modules; fails above the budgets
 # make check       the quick part of make test
+# make page        the pages, in a browser; LUCI_DIR=CHECKOUT: on LuCI's own JavaScript, too
 # make test-mips   unit tests of messages on big-endian and 32-bit processors
 # make bench       times and throughput on emulated routers
 # make po          what is to be translated of LuCI's page anew, and translations up to date
@@ -28,14 +29,14 @@ ALONE   := TestFlood
 FIGURES := TestConnectTime|TestThroughput|TestDatapathTimes
 
 # Packages with goroutines: make test runs them under the race detector, and not once more without.
-RACED   := ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd
+RACED   := ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd ./tests/page/bridge
 
 .PHONY: demo test bench ipk test-arm test-mips check lint unit unraced qemu setup size program race fuzz sim scale exhaustive
 
 demo: setup
 	go run ./tests/qemu/demo
 
-test: setup lint unraced race big-endian qemu
+test: setup lint unraced race big-endian page qemu
 
 check: lint unit
 
@@ -45,7 +46,7 @@ setup:
 lint:
 	@fmt=$$(gofmt -l src tests openwrt); test -z "$$fmt" || { echo "gofmt would change: $$fmt"; exit 1; }
 	go vet ./...
-	go vet -tags qemu ./tests/...
+	go vet -tags qemu,browser ./tests/...
 	GOOS=linux GOARCH=mips go vet ./src/...
 	shellcheck scripts/* .ci/run openwrt/files/ipk.*
 	shellcheck -s dash openwrt/files/htip.init openwrt/files/htip.defaults openwrt/files/*.sh openwrt/files/firewall.include $(STANDINS)
@@ -67,6 +68,11 @@ big-endian:
 
 test-mips:
 	scripts/foreign --all
+
+# FLOWS=PATTERN runs only some flows. Pictures are left in build/page.
+.PHONY: page
+page: setup
+	go test -tags browser -count 1 -timeout 30m -v ./tests/page
 
 # Two labs at a time: emulated routers wait more than they work. What measures runs alone, before,
 # or the package on a router like OpenWrt, which is in another program, would wait for it alone.

@@ -14,13 +14,13 @@ import (
 // TestAccess: what a peer may reach is shown, changed without a reload by hand,
 // follows the host, and is what the data path is told.
 func TestAccess(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	a, b := gs[0], gs[1]
-	a.names.SetOwn("nas", netip.MustParseAddr("192.168.1.20"))
+	a.Names.SetOwn("nas", netip.MustParseAddr("192.168.1.20"))
 	a.must("connect", "bob", "--wait")
 	b.wait("alice", "up")
 	now := func() string {
-		for _, x := range a.path.Wanted().Tunnels {
+		for _, x := range a.Path.Wanted().Tunnels {
 			return fmt.Sprint(x.Access)
 		}
 		return "no tunnel"
@@ -45,16 +45,16 @@ func TestAccess(t *testing.T) {
 		t.Error(out)
 	}
 	a.eventually("opens the nas", func() bool { return now() == "{true [{192.168.1.20 false tcp 445 445} {invalid IP true tcp 22 22}]}" })
-	if text, _ := os.ReadFile(a.file()); strings.Count(string(text), "list access") != 3 {
+	if text, _ := os.ReadFile(a.File()); strings.Count(string(text), "list access") != 3 {
 		t.Errorf("%s", text)
 	}
 	if out := a.must("status"); !strings.Contains(out, "may reach      nas:tcp:445, tv, router:tcp:22") || !strings.Contains(out, "tv opens nothing") {
 		t.Error(out)
 	}
-	a.names.SetOwn("nas", netip.MustParseAddr("192.168.1.21")) // a new lease
+	a.Names.SetOwn("nas", netip.MustParseAddr("192.168.1.21")) // a new lease
 	a.must("access", "bob", "nas:tcp:445")
 	a.eventually("follows the host", func() bool { return now() == "{true [{192.168.1.21 false tcp 445 445}]}" })
-	a.names.SetOwn("nas", netip.MustParseAddr("10.1.1.1")) // outside what is shared
+	a.Names.SetOwn("nas", netip.MustParseAddr("10.1.1.1")) // outside what is shared
 	a.must("access", "bob", "nas:tcp:446")
 	a.eventually("opens nothing", func() bool { return now() == "{true []}" })
 	a.must("access", "bob", "none")
@@ -71,8 +71,8 @@ func TestAccess(t *testing.T) {
 	if out := a.must("status"); strings.Contains(out, "dropped") || strings.Contains(out, "refused") {
 		t.Error(out)
 	}
-	a.path.SetRefusals(map[string]datapath.Refused{"htip-bob": {Source: 3, Host: 12}})
-	a.names.SetStats(dns.Stats{Refused: 2})
+	a.Path.SetRefusals(map[string]datapath.Refused{"htip-bob": {Source: 3, Host: 12}})
+	a.Names.SetStats(dns.Stats{Refused: 2})
 	a.eventually("tells", func() bool {
 		out := a.must("status")
 		return strings.Contains(out, "dropped        packets: 3 with a forged source, 12 to hosts and ports") && strings.Contains(out, "2 answers of other homes were refused")

@@ -6,16 +6,13 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"htip/src/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,86 +22,44 @@ import (
 	"htip/src/datapath"
 	"htip/src/dns"
 	"htip/src/htip"
-	"htip/tests/ubusd"
+	"htip/tests/town"
 )
 
-// gateway is a daemon with a fake kernel and fake names, but a real control
-// channel on loopback and a real bus.
+// gateway is a home whose daemon the command talks to.
 type gateway struct {
-	t      *testing.T
-	name   string
-	addr   netip.Addr
-	dir    string
-	path   *datapath.Fake
-	names  *daemon.FakeNames
-	log    *logBuffer
-	key    string
-	stop   func()
-	reload chan os.Signal
-	leave  chan os.Signal
-	extra  string // more configuration
-	port   int
-
-	firewall string // its configuration
-
-	lacking atomic.Bool  // the kernel has no L2TP
-	way     atomic.Int32 // by which device the kernel sends to everybody
+	*town.Home
+	t *testing.T
 }
 
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// town makes gateways that know each other; alice is 127.0.77.1, bob .2 ….
-func town(t *testing.T, names ...string) []*gateway {
+// makeTown makes gateways that know each other; alice is 127.0.77.1, bob .2 ….
+func makeTown(t *testing.T, names ...string) []*gateway {
 	t.Helper()
 	return townWith(t, func(*gateway) {}, names...)
 }
 
-// townWith is town with something changed before the start.
+// townWith is makeTown with something changed before the start.
 func townWith(t *testing.T, change func(*gateway), names ...string) []*gateway {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.77.1:0")
+	homes, err := town.New(t.TempDir(), names...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := free.Addr().(*net.TCPAddr).Port
-	free.Close()
 	var gs []*gateway
-	for i, n := range names {
-		g := &gateway{t: t, name: n, addr: netip.AddrFrom4([4]byte{127, 0, 77, byte(i + 1)}), dir: t.TempDir(), port: port,
-			path: &datapath.Fake{}, names: &daemon.FakeNames{}, log: &logBuffer{}, reload: make(chan os.Signal, 1), leave: make(chan os.Signal, 1)}
-		id, _, err := control.LoadIdentity(filepath.Join(g.dir, "state", "key"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		g.key = control.EncodeKey(id.Public())
-		b, err := ubusd.Listen(ubusd.Config{Socket: g.socket()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { b.Close() })
-		gs = append(gs, g)
+	for _, h := range homes {
+		gs = append(gs, &gateway{h, t})
 	}
-	for _, g := range gs {
-		for _, h := range gs {
-			g.names.SetA(h.name+".example.org", h.addr)
+	t.Cleanup(func() {
+		if err := town.Close(homes); err != nil {
+			t.Error(err)
 		}
+		for _, h := range homes {
+			if t.Failed() {
+				t.Logf("--- %s\n%s", h.Name, h.Log)
+			}
+		}
+	})
+	for _, g := range gs {
 		g.configure(gs...)
-		g.path.ApplyFunc = g.applied
 		change(g)
 	}
 	for _, g := range gs {
@@ -113,76 +68,36 @@ func townWith(t *testing.T, change func(*gateway), names ...string) []*gateway {
 	return gs
 }
 
-// applied is the fake kernel: a tunnel that is wanted comes up a moment later,
-// unless the kernel lacks L2TP.
-func (g *gateway) applied(w datapath.Wanted) (r datapath.Report, err error) {
-	path := g.path
-	for _, x := range w.Tunnels {
-		if g.lacking.Load() {
-			r.Errors = map[string]error{x.Device: &datapath.Error{Tunnel: x.Name, Permanent: true, Err: errors.New("the kernel has no L2TP: install kmod-pppol2tp")}}
-			continue
-		}
-		time.AfterFunc(50*time.Millisecond, func() { path.Raise(datapath.Event{Device: x.Device, Up: true}) })
-	}
-	return r, nil
-}
-
-func (g *gateway) socket() string { return filepath.Join(g.dir, "ubus.sock") }
-func (g *gateway) file() string   { return filepath.Join(g.dir, "htip") }
-
+// configure writes the configuration, with other gateways as peers.
 func (g *gateway) configure(gs ...*gateway) {
-	s := fmt.Sprintf("config htip 'main'\n\toption enabled '1'\n\toption domain '%s.example.org'\n\toption port '%d'\n%s\n", g.name, g.port, g.extra)
+	g.t.Helper()
+	var peers []*town.Home
 	for _, h := range gs {
-		if h != g {
-			s += fmt.Sprintf("config peer '%s'\n\toption domain '%s.example.org'\n\toption port '%d'\n\toption key '%s'\n\toption encryption 'off'\n\n", h.name, h.name, h.port, h.key)
-		}
+		peers = append(peers, h.Home)
 	}
-	if err := os.WriteFile(g.file(), []byte(s), 0o600); err != nil {
+	if err := g.Configure(peers...); err != nil {
 		g.t.Fatal(err)
 	}
 }
 
 func (g *gateway) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	opt := daemon.Options{
-		Config: g.file(), StateDir: filepath.Join(g.dir, "state"), RunDir: filepath.Join(g.dir, "run"), Listen: g.addr.String(), Socket: g.socket(),
-		Path: g.path, Names: g.names, Log: slog.New(slog.NewTextHandler(g.log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"), Version: "test", Leave: g.leave, Firewall: g.firewall,
-		Way: func(netip.Addr, netip.Addr) int { return int(g.way.Load()) },
+	g.t.Helper()
+	if err := g.Start(); err != nil {
+		g.t.Fatal(err)
 	}
-	go func() { done <- daemon.Run(ctx, opt, g.reload) }()
-	var once sync.Once
-	g.stop = func() {
-		once.Do(func() {
-			cancel()
-			if err := <-done; err != nil && !errors.Is(err, daemon.ErrLeft) {
-				g.t.Errorf("%s ends with %v", g.name, err)
-			}
-		})
-	}
-	g.t.Cleanup(func() {
-		g.stop()
-		if g.t.Failed() {
-			g.t.Logf("--- %s\n%s", g.name, g.log)
-		}
-	})
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		code, _, _ := g.run("status", "--json")
-		if code == ExitOK {
-			return
-		}
-		if time.Now().After(deadline) {
-			g.t.Fatalf("%s does not start:\n%s", g.name, g.log)
-		}
-		time.Sleep(20 * time.Millisecond)
+}
+
+func (g *gateway) stop() {
+	g.t.Helper()
+	if err := g.Stop(); err != nil {
+		g.t.Error(err)
 	}
 }
 
 // htip runs the command against this gateway.
 func (g *gateway) run(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = Run(context.Background(), append(args, "--socket", g.socket(), "--state-dir", filepath.Join(g.dir, "state")), "test", &out, &errs)
+	code = Run(context.Background(), append(args, "--socket", g.Socket(), "--state-dir", filepath.Join(g.Dir, "state")), "test", &out, &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -190,7 +105,7 @@ func (g *gateway) must(args ...string) string {
 	g.t.Helper()
 	code, out, errs := g.run(args...)
 	if code != ExitOK {
-		g.t.Fatalf("%s: htip %s: exit code %d, %s%s", g.name, strings.Join(args, " "), code, out, errs)
+		g.t.Fatalf("%s: htip %s: exit code %d, %s%s", g.Name, strings.Join(args, " "), code, out, errs)
 	}
 	return out
 }
@@ -212,7 +127,7 @@ func (g *gateway) tunnel(peer string) tunnelJSON {
 			return t
 		}
 	}
-	g.t.Fatalf("%s has no peer %s", g.name, peer)
+	g.t.Fatalf("%s has no peer %s", g.Name, peer)
 	return tunnelJSON{}
 }
 
@@ -224,15 +139,15 @@ func (g *gateway) wait(peer, state string) tunnelJSON {
 			return t
 		}
 		if time.Now().After(deadline) {
-			g.t.Fatalf("%s: the tunnel to %s is %s, not %s: %s", g.name, peer, t.State, state, t.Error)
+			g.t.Fatalf("%s: the tunnel to %s is %s, not %s: %s", g.Name, peer, t.State, state, t.Error)
 		}
 	}
 }
 
 func TestConnectShowsTheStepsAndTheSentence(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	a, b := gs[0], gs[1]
-	a.names.SetHosts([]dns.Host{{Host: "nas", Name: "nas.bob.internal", Addr: netip.MustParseAddr("10.0.0.9")}})
+	a.Names.SetHosts([]dns.Host{{Host: "nas", Name: "nas.bob.internal", Addr: netip.MustParseAddr("10.0.0.9")}})
 	out := a.must("connect", "--wait", "bob.example.org")
 	last := -1
 	for _, step := range []string{"looking up bob.example.org", "connecting to 127.0.77.2", "REQUEST", "RESPONSE", "ACK", "READY", "tunnel, NAT", "names", "bob's 192.168.1.x is your "} {
@@ -255,18 +170,18 @@ func TestConnectShowsTheStepsAndTheSentence(t *testing.T) {
 	if out := a.must("connect", "bob"); out != "bob is connected\n" {
 		t.Error(out)
 	}
-	if w := a.path.Applied(); len(w[len(w)-1].Tunnels) != 1 || w[len(w)-1].Tunnels[0].Server {
+	if w := a.Path.Applied(); len(w[len(w)-1].Tunnels) != 1 || w[len(w)-1].Tunnels[0].Server {
 		t.Errorf("wanted %+v", w)
-	} else if string(w[len(w)-1].Tunnels[0].Secret) != string(b.path.Applied()[len(b.path.Applied())-1].Tunnels[0].Secret) {
+	} else if string(w[len(w)-1].Tunnels[0].Secret) != string(b.Path.Applied()[len(b.Path.Applied())-1].Tunnels[0].Secret) {
 		t.Error("the two ends have different secrets")
 	}
 	// The first embodiment: bob's server listened before anything was agreed on.
 	early := false
-	for _, w := range b.path.Applied() {
+	for _, w := range b.Path.Applied() {
 		early = early || len(w.Tunnels) == 1 && w.Tunnels[0].Server && len(w.Tunnels[0].Own) == 0 && !w.Tunnels[0].LocalAddr.IsValid()
 	}
 	if !early {
-		t.Errorf("bob's server did not listen early: %+v", b.path.Applied())
+		t.Errorf("bob's server did not listen early: %+v", b.Path.Applied())
 	}
 	for _, c := range [][]string{{"status"}, {"peers"}, {"hosts"}, {"hosts", "bob"}, {"key"}, {"version"}, {"help"}} {
 		if out := a.must(c...); out == "" {
@@ -291,54 +206,54 @@ func TestConnectShowsTheStepsAndTheSentence(t *testing.T) {
 	}
 	a.stop()
 	b.wait("alice", "idle")
-	if a.path.Cleaned() != 1 {
+	if a.Path.Cleaned() != 1 {
 		t.Error("not cleaned up")
 	}
-	if left, _ := filepath.Glob(filepath.Join(a.dir, "run", "*")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(a.Dir, "run", "*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	s := b.path.Applied()[1].Tunnels[0].Secret
+	s := b.Path.Applied()[1].Tunnels[0].Secret
 	for _, secret := range []string{string(s), hex.EncodeToString(s), base64.StdEncoding.EncodeToString(s), strings.Trim(fmt.Sprint(s), "[]")} {
-		if strings.Contains(a.log.String()+b.log.String(), secret) {
+		if strings.Contains(a.Log.String()+b.Log.String(), secret) {
 			t.Error("a secret is in the log")
 		}
 	}
 }
 
 func TestTunnelIsTakenOver(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	a, b := gs[0], gs[1]
 	a.must("connect", "bob", "--wait")
 	was := a.wait("bob", "up")
 	b.wait("alice", "up")
-	table, err := os.ReadFile(filepath.Join(a.dir, "run", "tunnels.json"))
+	table, err := os.ReadFile(filepath.Join(a.Dir, "run", "tunnels.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st, _ := os.Stat(filepath.Join(a.dir, "run", "tunnels.json")); st.Mode().Perm() != 0o600 {
+	if st, _ := os.Stat(filepath.Join(a.Dir, "run", "tunnels.json")); st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", st.Mode())
 	}
 	// What a killed process leaves: the table, and a kernel that knows the
 	// tunnel. Its end is seen by bob as a lost connection, without CLOSE.
 	a.stop()
 	b.wait("alice", "idle")
-	os.WriteFile(filepath.Join(a.dir, "run", "tunnels.json"), table, 0o600)
-	a.path = &datapath.Fake{ApplyFunc: func(w datapath.Wanted) (datapath.Report, error) {
+	os.WriteFile(filepath.Join(a.Dir, "run", "tunnels.json"), table, 0o600)
+	a.Path = &datapath.Fake{ApplyFunc: func(w datapath.Wanted) (datapath.Report, error) {
 		for _, x := range w.Tunnels { // it stands already
-			a.path.SetStatus(datapath.Status{Device: x.Device, State: datapath.Up})
+			a.Path.SetStatus(datapath.Status{Device: x.Device, State: datapath.Up})
 		}
 		return datapath.Report{}, nil
 	}}
 	a.start()
-	if !strings.Contains(a.log.String(), "tunnel taken over") {
+	if !strings.Contains(a.Log.String(), "tunnel taken over") {
 		t.Error("not taken over")
 	}
 	// Bob has been told that it is over; alice learns that and connects anew.
 	now := a.wait("bob", "up")
 	for deadline := time.Now().Add(15 * time.Second); (now.ID == was.ID || now.State != "up") && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		now = a.tunnel("bob")
-		for _, x := range a.path.Applied()[len(a.path.Applied())-1].Tunnels {
-			a.path.Raise(datapath.Event{Device: x.Device, Up: true})
+		for _, x := range a.Path.Applied()[len(a.Path.Applied())-1].Tunnels {
+			a.Path.Raise(datapath.Event{Device: x.Device, Up: true})
 		}
 	}
 	if now.ID == was.ID || now.State != "up" {
@@ -352,20 +267,20 @@ func TestTunnelIsTakenOver(t *testing.T) {
 // TestTunnelsAreLeft: when it is told to leave, the daemon ends and nothing else
 // does: the kernel keeps the tunnel, and the table is there for the next process.
 func TestTunnelsAreLeft(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	a, b := gs[0], gs[1]
 	a.must("connect", "bob", "--wait")
 	a.wait("bob", "up")
 	was := b.wait("alice", "up")
-	a.leave <- syscall.SIGUSR1
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(a.log.String(), daemon.ErrLeft.Error()) && time.Now().Before(deadline); {
+	a.Leave <- syscall.SIGUSR1
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(a.Log.String(), daemon.ErrLeft.Error()) && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	a.stop()
-	if n := a.path.Cleaned(); n != 0 {
+	if n := a.Path.Cleaned(); n != 0 {
 		t.Errorf("the data path was cleaned up %d times", n)
 	}
-	table, err := os.ReadFile(filepath.Join(a.dir, "run", "tunnels.json"))
+	table, err := os.ReadFile(filepath.Join(a.Dir, "run", "tunnels.json"))
 	if err != nil || !strings.Contains(string(table), was.ID) && !strings.Contains(string(table), "bob") {
 		t.Errorf("the next process finds %q, %v", table, err)
 	}
@@ -378,14 +293,14 @@ func TestTunnelsAreLeft(t *testing.T) {
 // looked at it, and before it knows that the tunnel has started.
 func TestLinkComesUpBetweenTwoLooks(t *testing.T) {
 	gs := townWith(t, func(g *gateway) {
-		if g.name != "alice" {
+		if g.Name != "alice" {
 			return
 		}
 		var once sync.Once
-		g.path.ApplyFunc = func(datapath.Wanted) (datapath.Report, error) { return datapath.Report{}, nil }
-		g.path.StatusFunc = func(s datapath.Status) {
+		g.Path.ApplyFunc = func(datapath.Wanted) (datapath.Report, error) { return datapath.Report{}, nil }
+		g.Path.StatusFunc = func(s datapath.Status) {
 			once.Do(func() {
-				g.path.Raise(datapath.Event{Device: s.Device, Up: true})
+				g.Path.Raise(datapath.Event{Device: s.Device, Up: true})
 				time.Sleep(200 * time.Millisecond) // the loop has heard of it
 			})
 		}
@@ -403,16 +318,16 @@ func TestLineChanges(t *testing.T) {
 		same     bool
 	}{{datapath.ProtocolL2TP, 0, false}, {datapath.ProtocolWireGuard, 0, true}, {datapath.ProtocolWireGuard, 1, true}} {
 		gs := townWith(t, func(g *gateway) {
-			g.path.CapabilitiesValue = []datapath.Capability{{Protocol: c.protocol}}
-			g.way.Store(1)
+			g.Path.CapabilitiesValue = []datapath.Capability{{Protocol: c.protocol}}
+			g.Way.Store(1)
 		}, "alice", "bob")
 		a := gs[0]
 		a.must("connect", "bob", "--wait")
 		was := a.wait("bob", "up")
 		began := time.Now()
 		g := gs[c.moved]
-		g.way.Store(2)
-		g.reload <- os.Interrupt // it looks at its addresses
+		g.Way.Store(2)
+		g.Reload <- os.Interrupt // it looks at its addresses
 		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 			now := a.tunnel("bob")
 			if now.State == "up" && (now.ID == was.ID) == c.same && time.Since(began) > time.Second {
@@ -432,7 +347,7 @@ func TestLineChanges(t *testing.T) {
 }
 
 func TestErrorsAreSentences(t *testing.T) {
-	gs := town(t, "alice", "bob", "carol")
+	gs := makeTown(t, "alice", "bob", "carol")
 	a, b, c := gs[0], gs[1], gs[2]
 	check := func(what string, wantCode int, words []string, args ...string) {
 		t.Helper()
@@ -457,27 +372,27 @@ func TestErrorsAreSentences(t *testing.T) {
 	check("no such peer", ExitUnknown, []string{"dave"}, "watch", "dave")
 	check("hosts while down", ExitFailed, []string{"not connected"}, "hosts", "bob")
 
-	a.names.SetA("bob.example.org", netip.Addr{})
+	a.Names.SetA("bob.example.org", netip.Addr{})
 	check("unknown domain", ExitFailed, []string{"bob.example.org can't be found", "spelled right"}, "connect", "bob", "--wait")
-	a.names.SetA("bob.example.org", netip.MustParseAddr("127.0.77.99"))
+	a.Names.SetA("bob.example.org", netip.MustParseAddr("127.0.77.99"))
 	check("refused port", ExitFailed, []string{"does not answer", "refused", "port open"}, "connect", "bob", "--wait")
-	a.names.SetA("bob.example.org", c.addr)
+	a.Names.SetA("bob.example.org", c.Addr)
 	check("another key", ExitFailed, []string{"another key"}, "connect", "bob", "--wait")
-	a.names.SetA("bob.example.org", b.addr)
+	a.Names.SetA("bob.example.org", b.Addr)
 
-	b.lacking.Store(true)
+	b.Lacking.Store(true)
 	check("no kernel module there", ExitFailed, []string{"install kmod-pppol2tp", "the other gateway says"}, "connect", "bob", "--wait")
-	b.lacking.Store(false)
-	a.names.SetDeaf(true) // the link comes up, but nothing comes through
+	b.Lacking.Store(false)
+	a.Names.SetDeaf(true) // the link comes up, but nothing comes through
 
 	check("takes too long", ExitTimeout, []string{"not connected within"}, "connect", "bob", "--wait", "--timeout", "300ms")
 	a.must("disconnect", "bob")
 
 	// Bob forgets us.
-	b.extra = "\toption accept 'known'\n"
+	b.Extra = "\toption accept 'known'\n"
 	b.configure(b, c)
-	b.reload <- os.Interrupt
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.log.String(), "taken over") && time.Now().Before(deadline); {
+	b.Reload <- os.Interrupt
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.Log.String(), "taken over") && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	check("not known there", ExitFailed, []string{"does not know our key", "htip key"}, "connect", "bob", "--wait")
@@ -495,19 +410,19 @@ func TestErrorsAreSentences(t *testing.T) {
 }
 
 func TestConfigurationChanges(t *testing.T) {
-	gs := town(t, "alice", "bob", "carol")
+	gs := makeTown(t, "alice", "bob", "carol")
 	a, b, c := gs[0], gs[1], gs[2]
 	a.must("connect", "bob", "--wait")
 	a.must("connect", "carol", "--wait")
 	was := a.wait("carol", "up")
 	log := func() int {
-		return strings.Count(a.log.String(), "taken over") + strings.Count(a.log.String(), "not taken")
+		return strings.Count(a.Log.String(), "taken over") + strings.Count(a.Log.String(), "not taken")
 	}
 	change := func(text func()) {
 		t.Helper()
 		n := log()
 		text()
-		a.reload <- os.Interrupt
+		a.Reload <- os.Interrupt
 		for deadline := time.Now().Add(5 * time.Second); log() == n; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("no reload")
@@ -515,7 +430,7 @@ func TestConfigurationChanges(t *testing.T) {
 		}
 	}
 	// A file that can't be read changes nothing.
-	change(func() { os.WriteFile(a.file(), []byte("config htip 'main\n"), 0o600) })
+	change(func() { os.WriteFile(a.File(), []byte("config htip 'main\n"), 0o600) })
 	a.wait("bob", "up")
 	// Bob is removed: his tunnel ends, carol's stays.
 	change(func() { a.configure(a, c) })
@@ -524,7 +439,7 @@ func TestConfigurationChanges(t *testing.T) {
 		t.Error("carol's tunnel was touched")
 	}
 	// A bad section does not take the good ones down, and is named.
-	a.extra = "config peer 'mallory'\n\toption domain 'mallory.example.org'\n\toption key 'abc'\n"
+	a.Extra = "config peer 'mallory'\n\toption domain 'mallory.example.org'\n\toption key 'abc'\n"
 	change(func() { a.configure(a, c) })
 	if now := a.wait("carol", "up"); now.ID != was.ID {
 		t.Error("carol's tunnel was touched")
@@ -533,13 +448,13 @@ func TestConfigurationChanges(t *testing.T) {
 		t.Error(out)
 	}
 	// Bob comes back.
-	a.extra = ""
+	a.Extra = ""
 	change(func() { a.configure(gs...) })
 	a.must("connect", "bob", "--wait")
 }
 
 func TestComesBackAfterAReboot(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	a, b := gs[0], gs[1]
 	a.must("connect", "bob", "--wait")
 	was := a.tunnel("bob")
@@ -559,7 +474,7 @@ func TestComesBackAfterAReboot(t *testing.T) {
 	}
 	// A damaged memory is no reason not to start.
 	a.stop()
-	os.WriteFile(filepath.Join(a.dir, "state", "state.json"), []byte("{\"bob\":{\"key\""), 0o600)
+	os.WriteFile(filepath.Join(a.Dir, "state", "state.json"), []byte("{\"bob\":{\"key\""), 0o600)
 	a.start()
 	a.must("connect", "bob", "--wait")
 }
@@ -567,15 +482,15 @@ func TestComesBackAfterAReboot(t *testing.T) {
 // dial opens a control connection with another gateway's identity.
 func (g *gateway) dial(as *gateway) *control.Conn {
 	g.t.Helper()
-	id, _, err := control.LoadIdentity(filepath.Join(as.dir, "state", "key"))
+	id, _, err := control.LoadIdentity(filepath.Join(as.Dir, "state", "key"))
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	mine, _, err := control.LoadIdentity(filepath.Join(g.dir, "state", "key"))
+	mine, _, err := control.LoadIdentity(filepath.Join(g.Dir, "state", "key"))
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	c, err := control.Dial(context.Background(), id, netip.AddrPortFrom(g.addr, uint16(g.port)), mine.Public())
+	c, err := control.Dial(context.Background(), id, netip.AddrPortFrom(g.Addr, uint16(g.Port)), mine.Public())
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -592,7 +507,7 @@ func request() *htip.Message {
 // TestRevokedKey: a connection that stands is worth nothing once its key is no
 // longer in the configuration.
 func TestRevokedKey(t *testing.T) {
-	gs := town(t, "alice", "bob", "carol")
+	gs := makeTown(t, "alice", "bob", "carol")
 	a, b, c := gs[0], gs[1], gs[2]
 	stolen := b.dial(a)
 	stolen.Send(&htip.Message{Type: htip.Keepalive, Talk: 1, TunnelID: 99})
@@ -600,10 +515,10 @@ func TestRevokedKey(t *testing.T) {
 		t.Fatal(m, err)
 	}
 	stolen = b.dial(a)
-	a.key = control.EncodeKey([]byte("0123456789abcdef0123456789abcdef")) // alice has a new router
+	a.Key = control.EncodeKey([]byte("0123456789abcdef0123456789abcdef")) // alice has a new router
 	b.configure(a, b, c)
-	b.reload <- os.Interrupt
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.log.String(), "taken over") && time.Now().Before(deadline); {
+	b.Reload <- os.Interrupt
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.Log.String(), "taken over") && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	// It is a stranger's now, at most: nothing is told, nothing agreed on.
@@ -616,7 +531,7 @@ func TestRevokedKey(t *testing.T) {
 // TestConnectionsAreBounded: a friend that opens ever more connections loses
 // the older ones.
 func TestConnectionsAreBounded(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	var all []*control.Conn
 	for range 10 {
 		all = append(all, gs[1].dial(gs[0]))
@@ -643,15 +558,15 @@ func TestConnectionsAreBounded(t *testing.T) {
 // TestConnectionsInALoop: a peer that connects and connects is taken in a few
 // times, and others are served meanwhile.
 func TestConnectionsInALoop(t *testing.T) {
-	gs := town(t, "alice", "bob", "carol")
+	gs := makeTown(t, "alice", "bob", "carol")
 	taken := func(as *gateway, i int) bool {
-		id, _, err := control.LoadIdentity(filepath.Join(as.dir, "state", "key"))
+		id, _, err := control.LoadIdentity(filepath.Join(as.Dir, "state", "key"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, _ := base64.StdEncoding.DecodeString(gs[0].key)
+		key, _ := base64.StdEncoding.DecodeString(gs[0].Key)
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 99, byte(1+i))}, Timeout: 5 * time.Second} // not a matter of its address
-		raw, err := d.Dial("tcp", netip.AddrPortFrom(gs[0].addr, uint16(gs[0].port)).String())
+		raw, err := d.Dial("tcp", netip.AddrPortFrom(gs[0].Addr, uint16(gs[0].Port)).String())
 		if err != nil {
 			return false
 		}
@@ -685,7 +600,7 @@ func TestConnectionsInALoop(t *testing.T) {
 // TestServersAreBounded: a peer that asks and asks, and never goes on, can't keep
 // this router busy with starting servers. It is told why, and gets in later.
 func TestServersAreBounded(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	b := gs[1]
 	told := false
 	for i := range 14 { // fewer than connections that a peer may open at once
@@ -703,7 +618,7 @@ func TestServersAreBounded(t *testing.T) {
 		b.wait("alice", "idle")
 	}
 	secrets := map[string]bool{}
-	for _, w := range b.path.Applied() {
+	for _, w := range b.Path.Applied() {
 		for _, x := range w.Tunnels {
 			secrets[string(x.Secret)] = true
 		}
@@ -718,7 +633,7 @@ func TestServersAreBounded(t *testing.T) {
 
 // TestJunkIsAnswered: who speaks another version is told so.
 func TestJunkIsAnswered(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	for _, c := range []struct {
 		change func(b []byte)
 		want   htip.Reason
@@ -744,26 +659,26 @@ func TestJunkIsAnswered(t *testing.T) {
 
 // TestRulesTightenedOnReload: a tunnel that is no longer allowed ends.
 func TestRulesTightenedOnReload(t *testing.T) {
-	gs := town(t, "alice", "bob")
+	gs := makeTown(t, "alice", "bob")
 	a, b := gs[0], gs[1]
 	a.must("connect", "bob", "--wait")
 	b.wait("alice", "up")
-	text, err := os.ReadFile(b.file())
+	text, err := os.ReadFile(b.File())
 	if err != nil {
 		t.Fatal(err)
 	}
-	os.WriteFile(b.file(), []byte(strings.ReplaceAll(string(text), "\toption encryption 'off'\n", "")), 0o600)
-	b.reload <- os.Interrupt
+	os.WriteFile(b.File(), []byte(strings.ReplaceAll(string(text), "\toption encryption 'off'\n", "")), 0o600)
+	b.Reload <- os.Interrupt
 	if got := b.wait("alice", "idle"); !strings.Contains(got.Error, "no longer allowed") {
 		t.Errorf("%+v", got)
 	}
 	// A configuration that makes no sense does not end anything.
-	os.WriteFile(b.file(), text, 0o600)
-	b.reload <- os.Interrupt
+	os.WriteFile(b.File(), text, 0o600)
+	b.Reload <- os.Interrupt
 	a.must("connect", "bob", "--wait")
-	os.WriteFile(b.file(), []byte(strings.Replace(string(text), "option enabled '1'", "option enabled '1'\n\tlist network 'nonsense'", 1)), 0o600)
-	b.reload <- os.Interrupt
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.log.String(), "not taken over") && time.Now().Before(deadline); {
+	os.WriteFile(b.File(), []byte(strings.Replace(string(text), "option enabled '1'", "option enabled '1'\n\tlist network 'nonsense'", 1)), 0o600)
+	b.Reload <- os.Interrupt
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(b.Log.String(), "not taken over") && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	b.wait("alice", "up")

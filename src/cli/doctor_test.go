@@ -11,14 +11,14 @@ import (
 // TestDoctor asks real daemons, by the real bus, what is wrong.
 func TestDoctor(t *testing.T) {
 	gs := townWith(t, func(g *gateway) {
-		if g.name == "alice" {
-			g.firewall = filepath.Join(g.dir, "firewall")
-			os.WriteFile(g.firewall, []byte("config zone\noption name wan\nlist network wan\n"), 0o600)
+		if g.Name == "alice" {
+			g.Firewall = filepath.Join(g.Dir, "firewall")
+			os.WriteFile(g.Firewall, []byte("config zone\noption name wan\nlist network wan\n"), 0o600)
 		}
 	}, "alice", "bob", "carol")
 	a, c := gs[0], gs[2]
 	c.stop()
-	was, _ := os.ReadFile(a.file())
+	was, _ := os.ReadFile(a.File())
 	began := time.Now()
 	out := a.must("doctor")
 	if took := time.Since(began); took > 5*time.Second {
@@ -37,7 +37,7 @@ func TestDoctor(t *testing.T) {
 	if out := a.must("doctor", "--json"); !strings.Contains(out, `{"id":"peer:bob","level":"ok","text":"bob is connected","advice":"","format":"% is connected","args":["bob"]}`) {
 		t.Error(out)
 	}
-	if now, _ := os.ReadFile(a.file()); string(now) != string(was) {
+	if now, _ := os.ReadFile(a.File()); string(now) != string(was) {
 		t.Error("the configuration is another one now")
 	}
 	if code, _, _ := a.run("doctor", "bob"); code != ExitUsage {

@@ -32,13 +32,13 @@ func (g *gateway) invite(args ...string) (invite string, number int) {
 func TestInvitePairs(t *testing.T) {
 	gs := strangers(t, "alice", "bob")
 	a, b := gs[0], gs[1]
-	a.extra = "\toption accept 'known'\n" // who was invited gets in all the same
+	a.Extra = "\toption accept 'known'\n" // who was invited gets in all the same
 	a.configure()
-	a.reload <- os.Interrupt
+	a.Reload <- os.Interrupt
 	a.eventually("knows", func() bool { return strings.Contains(a.must("requests"), "known") })
 	invite, _ := a.invite("--name", "bobby", "--access", "nas")
 	v, err := htip.ParseInvite(invite)
-	if err != nil || v.Domain != "alice.example.org" || control.EncodeKey(v.Key) != a.key {
+	if err != nil || v.Domain != "alice.example.org" || control.EncodeKey(v.Key) != a.Key {
 		t.Fatal(v, err)
 	}
 	if out := a.must("invites"); !strings.Contains(out, "good for") || !strings.Contains(out, "bobby") {
@@ -53,8 +53,8 @@ func TestInvitePairs(t *testing.T) {
 		t.Fatal(code, out, errs)
 	}
 	a.wait("bobby", "up")
-	text, _ := os.ReadFile(a.file())
-	if !strings.Contains(string(text), b.key) || !strings.Contains(string(text), "list access 'nas'") {
+	text, _ := os.ReadFile(a.File())
+	if !strings.Contains(string(text), b.Key) || !strings.Contains(string(text), "list access 'nas'") {
 		t.Errorf("%s", text)
 	}
 	if out := a.must("invites"); !strings.Contains(out, "used by "+b.fingerprint()) {
@@ -64,9 +64,9 @@ func TestInvitePairs(t *testing.T) {
 		t.Errorf("%d requests beside", n)
 	}
 	// Once more is a success that changes nothing.
-	text, _ = os.ReadFile(b.file())
+	text, _ = os.ReadFile(b.File())
 	b.must("accept", invite, "--wait")
-	if now, _ := os.ReadFile(b.file()); string(now) != string(text) {
+	if now, _ := os.ReadFile(b.File()); string(now) != string(text) {
 		t.Errorf("changed by the second time:\n%s", now)
 	}
 	// The secret and what is derived from it is in no log, no answer, and in no
@@ -74,8 +74,8 @@ func TestInvitePairs(t *testing.T) {
 	secret, key := v.Secret, v.Secret.Key()
 	var said []string
 	for _, g := range gs {
-		said = append(said, g.log.String(), g.must("status", "--json"), g.must("peers", "--json"), g.must("invites", "--json"), g.must("requests", "--json"))
-		filepath.WalkDir(g.dir, func(path string, e fs.DirEntry, err error) error {
+		said = append(said, g.Log.String(), g.must("status", "--json"), g.must("peers", "--json"), g.must("invites", "--json"), g.must("requests", "--json"))
+		filepath.WalkDir(g.Dir, func(path string, e fs.DirEntry, err error) error {
 			if err != nil || !e.Type().IsRegular() {
 				return err
 			}
@@ -120,14 +120,14 @@ func TestInvitesThatAreRefused(t *testing.T) {
 	check(a, "our own", invite, "issued by this home itself")
 
 	// Somebody else answers at the issuer's address: nothing is written.
-	b.names.SetA("alice.example.org", c.addr)
+	b.Names.SetA("alice.example.org", c.Addr)
 	check(b, "another gateway", invite, "DANGER", a.fingerprint(), c.fingerprint())
-	if text, _ := os.ReadFile(b.file()); strings.Contains(string(text), "config peer") {
+	if text, _ := os.ReadFile(b.File()); strings.Contains(string(text), "config peer") {
 		t.Error("a peer was written")
 	}
-	b.names.SetA("alice.example.org", netip.Addr{})
+	b.Names.SetA("alice.example.org", netip.Addr{})
 	check(b, "not found", invite, "can't be found")
-	b.names.SetA("alice.example.org", a.addr)
+	b.Names.SetA("alice.example.org", a.Addr)
 
 	// A secret that was made up: never issued.
 	v, _ := htip.ParseInvite(invite)
@@ -154,7 +154,7 @@ func TestInvitesThatAreRefused(t *testing.T) {
 
 	// Who is taken out of the configuration does not come back by its old invite.
 	a.configure()
-	a.reload <- os.Interrupt
+	a.Reload <- os.Interrupt
 	b.eventually("is out", func() bool { return b.tunnel("alice").State != "up" })
 	b.must("disconnect", "alice")
 	check(b, "used by itself", invite, "used already")
@@ -185,14 +185,14 @@ func TestKilledBetweenClaimAndPeer(t *testing.T) {
 	invite, _ := a.invite("--name", "guest")
 	// The claim is the first write; the configuration can't be written.
 	a.must("invites")
-	config, _ := os.ReadFile(a.file())
-	os.Remove(a.file())
-	os.Mkdir(a.file(), 0o700)
+	config, _ := os.ReadFile(a.File())
+	os.Remove(a.File())
+	os.Mkdir(a.File(), 0o700)
 	b.must("accept", invite)
 	b.eventually("is told", func() bool { return strings.Contains(b.tunnel("alice").Error, "could not store") })
 	a.stop()
-	os.Remove(a.file())
-	os.WriteFile(a.file(), config, 0o600)
+	os.Remove(a.File())
+	os.WriteFile(a.File(), config, 0o600)
 	a.start()
 	if out := a.must("invites"); !strings.Contains(out, "claimed by "+b.fingerprint()) {
 		t.Error(out)
@@ -203,7 +203,7 @@ func TestKilledBetweenClaimAndPeer(t *testing.T) {
 	b.must("accept", invite, "--wait")
 	a.wait("guest", "up")
 	// The peer is the second write: after it, whatever the third, the invite is used.
-	state := filepath.Join(a.dir, "state", "strangers.json")
+	state := filepath.Join(a.Dir, "state", "strangers.json")
 	text, _ := os.ReadFile(state)
 	a.stop()
 	os.WriteFile(state, []byte(strings.Replace(string(text), "used", "claimed", 1)), 0o600)

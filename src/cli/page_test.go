@@ -74,7 +74,7 @@ func TestForThePage(t *testing.T) {
 	if s, _ := a.call("user_add", ubus.T("name", "phone")).GetString("error"); !strings.Contains(s, "there is a user phone already") {
 		t.Error(s)
 	}
-	if s := string(ubus.AppendJSON(nil, a.call("users", nil))) + a.log.String(); strings.Contains(s, m[1]) {
+	if s := string(ubus.AppendJSON(nil, a.call("users", nil))) + a.Log.String(); strings.Contains(s, m[1]) {
 		t.Error("the private key is told again")
 	}
 }
@@ -129,7 +129,7 @@ func TestWhoSaysWhat(t *testing.T) {
 // call is what the page does.
 func (g *gateway) call(method string, args ubus.Table) ubus.Table {
 	g.t.Helper()
-	b, err := ubus.Dial(g.t.Context(), g.socket())
+	b, err := ubus.Dial(g.t.Context(), g.Socket())
 	if err != nil {
 		g.t.Fatal(err)
 	}

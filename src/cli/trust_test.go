@@ -22,10 +22,10 @@ import (
 // strangers makes homes that don't know each other.
 func strangers(t *testing.T, names ...string) []*gateway {
 	t.Helper()
-	gs := town(t, names...)
+	gs := makeTown(t, names...)
 	for _, g := range gs {
 		g.stop()
-		g.path.CapabilitiesValue = []datapath.Capability{{Protocol: datapath.ProtocolWireGuard}}
+		g.Path.CapabilitiesValue = []datapath.Capability{{Protocol: datapath.ProtocolWireGuard}}
 		g.configure()
 		g.start()
 	}
@@ -34,7 +34,7 @@ func strangers(t *testing.T, names ...string) []*gateway {
 
 func (g *gateway) fingerprint() string {
 	g.t.Helper()
-	id, _, err := control.LoadIdentity(filepath.Join(g.dir, "state", "key"))
+	id, _, err := control.LoadIdentity(filepath.Join(g.Dir, "state", "key"))
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func (g *gateway) fingerprint() string {
 func (g *gateway) with(in io.Reader, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	c := &command{in: in, out: &out, err: &errs}
-	code = c.main(context.Background(), append(args, "--socket", g.socket(), "--state-dir", filepath.Join(g.dir, "state")))
+	code = c.main(context.Background(), append(args, "--socket", g.Socket(), "--state-dir", filepath.Join(g.Dir, "state")))
 	return code, out.String(), errs.String()
 }
 
@@ -53,7 +53,7 @@ func (g *gateway) eventually(what string, so func() bool) {
 	g.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			g.t.Fatalf("%s: never %s", g.name, what)
+			g.t.Fatalf("%s: never %s", g.Name, what)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func (g *gateway) pending() (out []requestJSON) {
 	return s.Requests
 }
 
-func (g *gateway) port4847() string { return fmt.Sprint(g.port) }
+func (g *gateway) port4847() string { return fmt.Sprint(g.Port) }
 
 // TestRequestAndApproval: the way of a stranger to a friend.
 func TestRequestAndApproval(t *testing.T) {
@@ -89,7 +89,7 @@ func TestRequestAndApproval(t *testing.T) {
 	if code != ExitFailed || !strings.Contains(errs, "Nothing was changed") {
 		t.Errorf("wrong fingerprint: %d, %s", code, errs)
 	}
-	if text, _ := os.ReadFile(a.file()); strings.Contains(string(text), "config peer") {
+	if text, _ := os.ReadFile(a.File()); strings.Contains(string(text), "config peer") {
 		t.Error("a peer was written")
 	}
 	code, _, errs = a.run("connect", "bob.example.org")
@@ -139,8 +139,8 @@ func TestRequestAndApproval(t *testing.T) {
 	if !strings.Contains(out, "ally is a peer now") {
 		t.Error(out)
 	}
-	text, _ := os.ReadFile(b.file())
-	for _, w := range []string{"config peer 'ally'", a.key, "list access 'nas:tcp:445'", "list access 'printer'"} {
+	text, _ := os.ReadFile(b.File())
+	for _, w := range []string{"config peer 'ally'", a.Key, "list access 'nas:tcp:445'", "list access 'printer'"} {
 		if !strings.Contains(string(text), w) {
 			t.Errorf("no %q in\n%s", w, text)
 		}
@@ -150,13 +150,13 @@ func TestRequestAndApproval(t *testing.T) {
 	}
 	// A second time changes nothing.
 	b.eventually("has alice's domain", func() bool {
-		text, _ = os.ReadFile(b.file())
+		text, _ = os.ReadFile(b.File())
 		return strings.Contains(string(text), "option domain 'alice.example.org'")
 	})
 	if out := b.must("approve", a.fingerprint(), "--name", "other"); !strings.Contains(out, "ally is a peer already") {
 		t.Error(out)
 	}
-	if now, _ := os.ReadFile(b.file()); !bytes.Equal(now, text) {
+	if now, _ := os.ReadFile(b.File()); !bytes.Equal(now, text) {
 		t.Errorf("changed by the second approve:\n%s", now)
 	}
 	if code, _, errs := b.run("reject", a.fingerprint()); code != ExitFailed || !strings.Contains(errs, "that is peer ally") {
@@ -208,16 +208,16 @@ func TestAcceptPolicy(t *testing.T) {
 	a, b := gs[0], gs[1]
 	policy := func(g *gateway, word string, peers ...*gateway) {
 		t.Helper()
-		g.extra = "\toption accept '" + word + "'\n"
+		g.Extra = "\toption accept '" + word + "'\n"
 		g.configure(peers...)
-		n := strings.Count(g.log.String(), "taken over")
-		g.reload <- os.Interrupt
-		g.eventually("reloads", func() bool { return strings.Count(g.log.String(), "taken over") > n })
+		n := strings.Count(g.Log.String(), "taken over")
+		g.Reload <- os.Interrupt
+		g.eventually("reloads", func() bool { return strings.Count(g.Log.String(), "taken over") > n })
 	}
 	policy(b, "known")
-	id, _, _ := control.LoadIdentity(filepath.Join(a.dir, "state", "key"))
-	mine, _, _ := control.LoadIdentity(filepath.Join(b.dir, "state", "key"))
-	at := netip.AddrPortFrom(b.addr, uint16(b.port))
+	id, _, _ := control.LoadIdentity(filepath.Join(a.Dir, "state", "key"))
+	mine, _, _ := control.LoadIdentity(filepath.Join(b.Dir, "state", "key"))
+	at := netip.AddrPortFrom(b.Addr, uint16(b.Port))
 	refused := func() {
 		t.Helper()
 		c, err := control.Dial(context.Background(), id, at, mine.Public())
@@ -342,7 +342,7 @@ func TestLobbyIsBounded(t *testing.T) {
 func TestClaimedDomain(t *testing.T) {
 	gs := strangers(t, "alice", "bob", "carol")
 	a, b := gs[0], gs[1]
-	b.names.SetA("claims.example.net", gs[2].addr)
+	b.Names.SetA("claims.example.net", gs[2].Addr)
 	c := b.dial(a)
 	m := request()
 	m.Domain = "claims.example.net"
@@ -350,13 +350,13 @@ func TestClaimedDomain(t *testing.T) {
 	b.eventually("is asked", func() bool { return len(b.pending()) == 1 })
 	b.must("approve", "1", "--port", b.port4847())
 	has := func() bool {
-		text, _ := os.ReadFile(b.file())
+		text, _ := os.ReadFile(b.File())
 		return strings.Contains(string(text), "claims.example.net")
 	}
 	time.Sleep(500 * time.Millisecond) // carol's gateway has answered
 	if has() {
 		t.Error("taken for the asking")
 	}
-	b.names.SetA("claims.example.net", a.addr)
+	b.Names.SetA("claims.example.net", a.Addr)
 	b.eventually("takes over what is confirmed", has)
 }

@@ -34,7 +34,7 @@ func TestUserCommand(t *testing.T) {
 	if out := a.must("users"); !strings.Contains(out, "phone") || !strings.Contains(out, m[2]) || !strings.Contains(out, "not seen since the gateway started, may reach all") {
 		t.Error(out)
 	}
-	filepath.Walk(a.dir, func(path string, st os.FileInfo, err error) error {
+	filepath.Walk(a.Dir, func(path string, st os.FileInfo, err error) error {
 		if err == nil && st.Mode().IsRegular() {
 			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), private) {
 				t.Errorf("the private key is in %s", path)
@@ -42,7 +42,7 @@ func TestUserCommand(t *testing.T) {
 		}
 		return nil
 	})
-	if st, err := os.Stat(filepath.Join(a.dir, "state", "users.json")); err != nil || st.Mode().Perm() != 0o600 {
+	if st, err := os.Stat(filepath.Join(a.Dir, "state", "users.json")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Error(st, err)
 	}
 

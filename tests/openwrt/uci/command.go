@@ -100,7 +100,7 @@ func (d Dirs) run(args []string, out io.Writer) error {
 		_, err := fmt.Fprintln(out, s.Type)
 		return err
 	case verb == "get" && len(ref) == 3:
-		if s.option(ref[2]) == nil {
+		if s.Option(ref[2]) == nil {
 			return ErrNotFound
 		}
 		_, err := fmt.Fprintln(out, s.Get(ref[2]))
@@ -125,12 +125,12 @@ func (p *Package) change(verb string, ref []string, s *Section, value string) er
 	case len(ref) != 3:
 		return errors.New("Invalid argument")
 	case verb == "delete" || verb == "set" && value == "":
-		if s.option(ref[2]) == nil && verb == "delete" {
+		if s.Option(ref[2]) == nil && verb == "delete" {
 			return ErrNotFound
 		}
 		s.Options = slices.DeleteFunc(s.Options, func(o *Option) bool { return o.Name == ref[2] })
 	case verb == "set" || verb == "add_list" || verb == "del_list":
-		o := s.option(ref[2])
+		o := s.Option(ref[2])
 		if o == nil {
 			o = &Option{Name: ref[2]}
 			s.Options = append(s.Options, o)

@@ -35,13 +35,14 @@ func (s *Section) Get(name string) string { return strings.Join(s.List(name), " 
 
 // List is the values of an option.
 func (s *Section) List(name string) []string {
-	if o := s.option(name); o != nil {
+	if o := s.Option(name); o != nil {
 		return o.Values
 	}
 	return nil
 }
 
-func (s *Section) option(name string) *Option {
+// Option is the option or list of a name, nil when there is none.
+func (s *Section) Option(name string) *Option {
 	i := slices.IndexFunc(s.Options, func(o *Option) bool { return o.Name == name })
 	if i < 0 {
 		return nil
@@ -114,7 +115,7 @@ func Read(name string) (*Package, error) {
 			p.Sections = append(p.Sections, s)
 		case (w[0] == "option" || w[0] == "list") && len(w) == 3 && len(p.Sections) > 0:
 			s := p.Sections[len(p.Sections)-1]
-			o := s.option(w[1])
+			o := s.Option(w[1])
 			if o == nil {
 				o = &Option{Name: w[1]}
 				s.Options = append(s.Options, o)
@@ -167,6 +168,36 @@ func words(line string) (out []string, err error) {
 		out = append(out, b.String())
 	}
 	return out, nil
+}
+
+// GeneratedName is how uci calls the nth section of a file, counted from 1, when
+// it has no name.
+func GeneratedName(kind string, n int) string {
+	hash := uint32(5381)
+	for i := range len(kind) {
+		hash = hash*33 + uint32(kind[i])
+	}
+	return fmt.Sprintf("cfg%02x%04x", n, hash&0x7fffffff%0x10000)
+}
+
+// Write puts the package in the place of a file, which keeps its mode.
+func (p *Package) Write(name string) error { return Replace(name, []byte(p.String())) }
+
+// Replace puts data in the place of a file, which keeps its mode.
+func Replace(name string, data []byte) error {
+	mode := os.FileMode(0o600)
+	if st, err := os.Stat(name); err == nil {
+		mode = st.Mode().Perm()
+	}
+	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".new")
+	err := os.WriteFile(tmp, data, mode)
+	if err == nil {
+		err = os.Chmod(tmp, mode) // whatever the umask
+	}
+	if err == nil {
+		err = os.Rename(tmp, name)
+	}
+	return err
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
@@ -253,10 +284,7 @@ func (d Dirs) Commit(name string) error {
 			continue
 		}
 		if err == nil {
-			tmp := d.file("." + n + ".new")
-			if err = os.WriteFile(tmp, data, 0o600); err == nil {
-				err = os.Rename(tmp, d.file(n))
-			}
+			err = Replace(d.file(n), data)
 		}
 		if err == nil {
 			err = os.Remove(d.staged(n))
