@@ -40,7 +40,7 @@ func makeTown(t *testing.T, names ...string) []*gateway {
 // townWith is makeTown with something changed before the start.
 func townWith(t *testing.T, change func(*gateway), names ...string) []*gateway {
 	t.Helper()
-	homes, err := town.New(t.TempDir(), names...)
+	homes, err := town.New(t.TempDir(), 0, names...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,29 +21,41 @@ import (
 
 // The flows run on the stand-in. With LUCI_DIR, a checkout of openwrt/luci, they
 // run on LuCI's own JavaScript and theme as well. With LUCI_SERVE, a command that
-// serves real ones (see served), they run on these instead.
+// serves a real LuCI (see served), they run on that instead.
 
 // TestHarness holds the stand-in, the bridge and the helpers for flows against what
 // LuCI does, on an app that was made for that.
-func TestHarness(t *testing.T) { everywhere(t, "testdata/app", "flows/dummy.mjs") }
+func TestHarness(t *testing.T) {
+	everywhere(t, suite{app: "testdata/app", flows: "flows/dummy.mjs", homes: []string{"alice", "bob"}})
+}
 
-// TestApp is what people do on our own pages.
-func TestApp(t *testing.T) { everywhere(t, "../../luci-app-htip", "flows/htip.mjs") }
+// TestApp is what people do on our own pages. The homes are strangers at first.
+func TestApp(t *testing.T) {
+	everywhere(t, suite{app: "../../luci-app-htip", flows: "flows/htip.mjs", homes: []string{"alice", "bob", "carol"}, strangers: true})
+}
 
-func everywhere(t *testing.T, app, flows string) {
+// suite is flows, and the app and the homes that they are for.
+type suite struct {
+	app, flows string
+	homes      []string
+	strangers  bool
+}
+
+func everywhere(t *testing.T, s suite) {
 	if command := os.Getenv("LUCI_SERVE"); command != "" {
-		served(t, command, app, flows)
+		served(t, s, command)
 		return
 	}
-	t.Run("stand-in", func(t *testing.T) { onBridge(t, app, flows, "") })
+	t.Run("stand-in", func(t *testing.T) { onBridge(t, s, "") })
 	if dir := os.Getenv("LUCI_DIR"); dir != "" {
-		t.Run("LuCI", func(t *testing.T) { onBridge(t, app, flows, dir) })
+		t.Run("LuCI", func(t *testing.T) { onBridge(t, s, dir) })
 	}
 }
 
 // script is the configuration of run.mjs.
 type script struct {
 	Flows     string            `json:"flows"`
+	App       string            `json:"app"`
 	Only      string            `json:"only,omitempty"`
 	Homes     map[string]place  `json:"homes"`
 	Users     map[string]string `json:"users"`
@@ -50,34 +64,17 @@ type script struct {
 	Languages bool              `json:"languages"`
 }
 
-// place is where a home's pages and configuration are.
+// place is where a home's pages and configuration are, and what controls it.
 type place struct {
-	URL    string `json:"url"`
-	Config string `json:"config"`
+	URL     string `json:"url"`
+	Config  string `json:"config"`
+	Control string `json:"control"`
 }
 
-func newScript(t *testing.T, flows string, homes []*Home) script {
+// begin starts the homes, and what lets flows control them.
+func begin(t *testing.T, s suite, luci string) ([]*Home, script) {
 	t.Helper()
-	artifacts, err := filepath.Abs(filepath.Join("../../build/page", t.Name()))
-	if err == nil {
-		err = os.RemoveAll(artifacts)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := script{
-		Flows: flows, Only: os.Getenv("FLOWS"), Homes: map[string]place{}, Artifacts: artifacts,
-		Users: map[string]string{"root": RootPassword, "guest": GuestPassword},
-	}
-	for _, h := range homes {
-		s.Homes[h.Name] = place{h.URL, h.File()}
-	}
-	return s
-}
-
-func start(t *testing.T, opt Options) []*Home {
-	t.Helper()
-	homes, err := Start(t.TempDir(), opt, "alice", "bob")
+	homes, err := Start(t.TempDir(), Options{App: bridge.AppIn(s.app), LuCI: luci, Strangers: s.strangers}, s.homes...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,37 +88,57 @@ func start(t *testing.T, opt Options) []*Home {
 			}
 		}
 	})
-	return homes
+	controls := http.NewServeMux()
+	remote := httptest.NewServer(controls)
+	t.Cleanup(remote.Close)
+	artifacts, err := filepath.Abs(filepath.Join("../../build/page", t.Name()))
+	if err == nil {
+		err = os.RemoveAll(artifacts)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc := script{
+		Flows: s.flows, App: "admin/services/htip", Only: os.Getenv("FLOWS"), Homes: map[string]place{}, Artifacts: artifacts,
+		Users: map[string]string{"root": Password, "guest": Password},
+	}
+	for _, h := range homes {
+		controls.HandleFunc("POST /"+h.Name+"/{action}", func(w http.ResponseWriter, r *http.Request) {
+			if err := h.Control(r.PathValue("action")); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			}
+		})
+		sc.Homes[h.Name] = place{h.URL, h.File(), remote.URL + "/" + h.Name}
+	}
+	return homes, sc
 }
 
-func onBridge(t *testing.T, app, flows, luci string) {
-	homes := start(t, Options{App: bridge.AppIn(app), LuCI: luci})
-	s := newScript(t, flows, homes)
-	s.LuCI, s.Languages = luci != "", true
-	run(t, s)
+func onBridge(t *testing.T, s suite, luci string) {
+	_, sc := begin(t, s, luci)
+	sc.LuCI, sc.Languages = luci != "", true
+	run(t, sc)
 }
 
-// served runs the flows on pages that a command serves, for example a real uhttpd
-// with rpcd and LuCI. It gets a line of JSON on standard input,
+// served runs the flows on pages that a command serves: those of a real uhttpd with
+// rpcd and LuCI. It gets a line of JSON on standard input,
 //
 //	{"app": DIR, "users": {"root": PASSWORD, "guest": PASSWORD},
 //	 "homes": [{"name": "alice", "socket": UBUSD'S SOCKET, "uci": DIR}, …]}
 //
-// answers with a line that has the address of each home's pages,
+// and answers with a line that has the address of each home's pages,
 //
 //	{"alice": "http://…", "bob": "http://…"}
 //
-// and ends when its standard input does. Root may do everything that access groups
-// list, guest has their read rights. The object "service", to which rpcd tells what
-// it has written, is on the bus.
-func served(t *testing.T, command, app, flows string) {
-	dir, err := filepath.Abs(app)
+// Each line after that is the name of a home whose configuration htip was written.
+// It ends when its standard input does. Root may do everything that access groups
+// list, guest has their read rights.
+func served(t *testing.T, s suite, command string) {
+	app, err := filepath.Abs(s.app)
 	if err != nil {
 		t.Fatal(err)
 	}
-	homes := start(t, Options{App: bridge.AppIn(app)})
-	s := newScript(t, flows, homes)
-	s.LuCI = true
+	homes, sc := begin(t, s, "")
+	sc.LuCI = true
 	type home struct {
 		Name   string `json:"name"`
 		Socket string `json:"socket"`
@@ -131,7 +148,7 @@ func served(t *testing.T, command, app, flows string) {
 		App   string            `json:"app"`
 		Users map[string]string `json:"users"`
 		Homes []home            `json:"homes"`
-	}{App: dir, Users: s.Users}
+	}{App: app, Users: sc.Users}
 	for _, h := range homes {
 		ask.Homes = append(ask.Homes, home{h.Name, h.Socket(), h.ConfigDir()})
 	}
@@ -148,23 +165,33 @@ func served(t *testing.T, command, app, flows string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	lines := bufio.NewScanner(out)
+	done := make(chan struct{})
+	t.Cleanup(func() { in.Close(); <-done; cmd.Wait() })
 	if err := json.NewEncoder(in).Encode(ask); err != nil {
 		t.Fatal(err)
 	}
-	answers := bufio.NewReader(out)
-	line, err := answers.ReadBytes('\n')
 	var urls map[string]string
-	if err != nil || json.Unmarshal(line, &urls) != nil {
-		t.Fatalf("%s answers %q, %v", command, line, err)
+	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &urls) != nil {
+		close(done)
+		t.Fatalf("%s answers %q", command, lines.Text())
 	}
-	go io.Copy(io.Discard, answers)
+	go func() {
+		defer close(done)
+		for lines.Scan() {
+			for _, h := range homes {
+				if h.Name == lines.Text() {
+					h.Tell()
+				}
+			}
+		}
+	}()
 	for name, url := range urls {
-		p := s.Homes[name]
+		p := sc.Homes[name]
 		p.URL = strings.TrimSuffix(url, "/")
-		s.Homes[name] = p
+		sc.Homes[name] = p
 	}
-	run(t, s)
+	run(t, sc)
 }
 
 // result is a line of run.mjs.
@@ -220,7 +247,7 @@ func run(t *testing.T, s script) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("run.mjs: %v\n%s", err, errs.String())
 	}
-	if flows == 0 {
+	if flows == 0 && s.Only == "" {
 		t.Error("no flow ran")
 	}
 }

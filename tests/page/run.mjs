@@ -4,8 +4,9 @@
 //
 //	{
 //	  "flows": "flows/htip.mjs",        module, relative to this file
+//	  "app": "admin/services/htip",     where the app's views are
 //	  "only": "connect",                a regular expression; all flows without it
-//	  "homes": {"alice": {"url": "http://127.0.0.1:8000"}, "bob": {"url": …}},
+//	  "homes": {"alice": {"url": "http://…", "config": FILE, "control": "http://…"}, …},
 //	  "users": {"root": "password", "guest": "password"},
 //	  "artifacts": "build/page",        pictures go there
 //	  "luci": true,                     it is LuCI's own JavaScript
@@ -13,50 +14,54 @@
 //	  "netns": "lan"                    where the browser runs; here without it
 //	}
 //
-// A flow is a function of a module's object flows. It gets an object with homes (by
-// name), config, and open(home, user), which gives a Visit. A flow fails if it
-// throws, or if something went wrong on a page that it did not expect.
+// A flow is a function of a module's object flows. It gets the homes by their names,
+// each a Visit of root, and the tools say, apply, readCode, reach, untranslated. Flows
+// run one after the other, in the same windows. A flow fails if it throws, or if
+// something went wrong on a page that it did not expect.
 
 import { mkdirSync, readFileSync } from 'node:fs';
-import { Visit, launch } from './browser.mjs';
+import { Visit, apply, launch, readCode, reach, untranslated } from './browser.mjs';
 
-async function run(browser, config, name, flow) {
-	const visits = [];
-	const start = Date.now();
-	const t = {
-		config, homes: config.homes,
-		async open(home, user = 'root') {
-			const v = await Visit.open(browser, config, config.homes[home], user);
-			visits.push(v);
-			return v;
-		},
-		note: value => { notes.push(value); },
-	};
-	const notes = [];
+// What fails while nobody waits for it counts for the flow that runs.
+const forgotten = [];
+process.on('unhandledRejection', e => forgotten.push(e));
+
+async function run(name, flow, visits, config) {
+	const start = Date.now(), notes = [];
 	let error = null;
+	forgotten.length = 0;
+	const all = () => visits.flatMap(v => [ v, ...v.others ]);
+	visits.forEach(v => v.begin());
 	try {
-		await flow(t);
-		for (const v of visits)
+		await flow({
+			...Object.fromEntries(visits.map(v => [ v.home.name, v ])),
+			config, apply, readCode, reach, untranslated, say: note => notes.push(note),
+		});
+		for (const v of all())
 			await v.check();
+		if (forgotten.length)
+			throw forgotten[0];
 	} catch (e) {
-		error = { message: e.stack ?? String(e), seen: visits.flatMap(v => v.errors), pictures: [] };
-		for (const [ i, v ] of visits.entries())
-			error.pictures.push(await v.shot(`failed-${name}-${i}`).catch(e => String(e)));
+		error = { message: e.stack ?? String(e), seen: all().flatMap(v => v.errors), pictures: [] };
+		for (const v of all())
+			error.pictures.push(await v.picture(`failed-${name}-${v.user}`).catch(e => String(e)));
 	}
-	await Promise.all(visits.map(v => v.close()));
-	return { flow: name, ok: !error, ms: Date.now() - start, ...notes.length && { notes }, ...error && { error } };
+	for (const v of visits)
+		await Promise.all(v.others.splice(0).map(o => o.close()));
+	return { flow: name, ok: !error, ms: Date.now() - start, notes, ...error && { error } };
 }
 
 const config = JSON.parse(readFileSync(process.argv[2] ?? 0, 'utf8'));
 mkdirSync(config.artifacts, { recursive: true });
-for (const [ name, home ] of Object.entries(config.homes))
-	home.name = name;
 const { flows } = await import(new URL(config.flows, import.meta.url));
 const browser = await launch(config);
 try {
+	const visits = [];
+	for (const [ name, home ] of Object.entries(config.homes))
+		visits.push(await Visit.open(browser, config, { ...home, name }, 'root'));
 	for (const [ name, flow ] of Object.entries(flows))
 		if (!config.only || new RegExp(config.only).test(name))
-			console.log(JSON.stringify(await run(browser, config, name, flow)));
+			console.log(JSON.stringify(await run(name, flow, visits, config)));
 } finally {
 	await browser.close();
 }

@@ -37,11 +37,18 @@ type Home struct {
 	Names *daemon.FakeNames
 	Log   *Log
 
+	// PathAs and NamesAs are what the daemon gets in the place of Path and Names, to
+	// show more of them; nil is these themselves.
+	PathAs  datapath.Datapath
+	NamesAs daemon.Names
+
 	Reload chan os.Signal
 	Leave  chan os.Signal
 
 	Extra    string // more configuration, behind the main section's options
 	Firewall string // the firewall's UCI file, "" for none
+
+	LinkTime time.Duration // until a link is up, 50 ms at first
 
 	Lacking atomic.Bool  // the kernel has no L2TP
 	Way     atomic.Int32 // by which device the kernel sends to everybody
@@ -73,22 +80,23 @@ func (l *Log) String() string {
 	return l.b.String()
 }
 
-// New makes homes in dir that know each other's public names, and their buses. The
-// first has 127.0.77.1, the next .2 …. Nothing is configured and no daemon runs yet.
-func New(dir string, names ...string) ([]*Home, error) {
-	free, err := net.Listen("tcp", "127.0.77.1:0")
+// New makes homes in dir that know each other's public names, and their buses. They
+// listen on one port, any for 0; the first has an address such as 127.0.77.1, the
+// next .2 …. Nothing is configured and no daemon runs yet.
+func New(dir string, port int, names ...string) ([]*Home, error) {
+	first, err := free(port)
 	if err != nil {
 		return nil, err
 	}
-	port := free.Addr().(*net.TCPAddr).Port
-	free.Close()
 	var homes []*Home
-	for i, n := range names {
+	addr := first.Addr()
+	for _, n := range names {
 		h := &Home{
-			Name: n, Addr: netip.AddrFrom4([4]byte{127, 0, 77, byte(i + 1)}), Port: port, Dir: filepath.Join(dir, n),
-			Path: &datapath.Fake{}, Names: &daemon.FakeNames{}, Log: &Log{},
+			Name: n, Addr: addr, Port: int(first.Port()), Dir: filepath.Join(dir, n),
+			Path: &datapath.Fake{}, Names: &daemon.FakeNames{}, Log: &Log{}, LinkTime: 50 * time.Millisecond,
 			Reload: make(chan os.Signal, 1), Leave: make(chan os.Signal, 1),
 		}
+		addr = addr.Next()
 		h.Path.ApplyFunc = h.applied
 		homes = append(homes, h)
 		if err := h.prepare(); err != nil {
@@ -102,6 +110,19 @@ func New(dir string, names ...string) ([]*Home, error) {
 		}
 	}
 	return homes, nil
+}
+
+// free finds a loopback network in which a port is free: other tests may run.
+func free(port int) (netip.AddrPort, error) {
+	var l net.Listener
+	var err error
+	for third := 77; third < 255; third++ {
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.%d.1:%d", third, port)); err == nil {
+			defer l.Close()
+			return netip.ParseAddrPort(l.Addr().String())
+		}
+	}
+	return netip.AddrPort{}, err
 }
 
 // prepare makes the home's directory, key and bus.
@@ -139,7 +160,7 @@ func (h *Home) applied(w datapath.Wanted) (r datapath.Report, err error) {
 			r.Errors = map[string]error{x.Device: &datapath.Error{Tunnel: x.Name, Permanent: true, Err: errors.New("the kernel has no L2TP: install kmod-pppol2tp")}}
 			continue
 		}
-		time.AfterFunc(50*time.Millisecond, func() { path.Raise(datapath.Event{Device: x.Device, Up: true}) })
+		time.AfterFunc(h.LinkTime, func() { path.Raise(datapath.Event{Device: x.Device, Up: true}) })
 	}
 	return r, nil
 }
@@ -178,9 +199,16 @@ func (h *Home) Configure(peers ...*Home) error {
 func (h *Home) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop, h.ended, h.err, h.stopped = cancel, make(chan struct{}), nil, sync.Once{}
+	path, names := h.PathAs, h.NamesAs
+	if path == nil {
+		path = h.Path
+	}
+	if names == nil {
+		names = h.Names
+	}
 	opt := daemon.Options{
 		Config: h.File(), StateDir: h.StateDir(), RunDir: h.RunDir(), Listen: h.Addr.String(), Socket: h.Socket(),
-		Path: h.Path, Names: h.Names, Log: slog.New(slog.NewTextHandler(h.Log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"),
+		Path: path, Names: names, Log: slog.New(slog.NewTextHandler(h.Log, nil)), Links: daemon.FakeLinks("192.168.1.1/24"),
 		Version: "test", Leave: h.Leave, Firewall: h.Firewall,
 		Way: func(netip.Addr, netip.Addr) int { return int(h.Way.Load()) },
 	}

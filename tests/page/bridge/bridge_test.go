@@ -399,7 +399,6 @@ msgstr ""
 "Language: de\n"
 "Plural-Forms: nplurals=2; plural=(n != 1);\n"
 
-#, fuzzy
 msgid "Yes"
 msgstr "Ja"
 
@@ -420,18 +419,6 @@ msgid_plural "%d homes"
 msgstr[0] "%d Heim"
 msgstr[1] "%d Heime"
 `
-
-// TestHash holds the hash of texts against values that LuCI's own gives.
-func TestHash(t *testing.T) {
-	for s, want := range map[string]uint32{
-		"a": 0x115ea782, "ab": 0x516b8b44, "abc": 0xd2be198a, "abcd": 0xdad8b8db, "Save & Apply": 0x610beed4,
-		"ü": 0x787e0cc7, "aü": 0x58115c91, "%d home\x020": 0xeb0557d8, "홈 네트워크": 0x674a21fc,
-	} {
-		if got := superFastHash([]byte(s)); got != want {
-			t.Errorf("%q: %08x, want %08x", s, got, want)
-		}
-	}
-}
 
 func TestResources(t *testing.T) {
 	r := newRouter(t)

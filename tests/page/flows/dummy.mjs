@@ -5,8 +5,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 
-const status = 'admin/services/htip/status', settings = 'admin/services/htip/settings';
-
 const option = (v, name) => v.page.locator(`#cbi-htip-main-${name}`);
 
 // text is a home's configuration as it is on disk.
@@ -19,18 +17,10 @@ async function until(what, cond, ms = 15000) {
 	assert.fail(`never: ${what}`);
 }
 
-// apply saves the form, puts it into force, and waits until the page is there again.
-async function apply(v) {
-	await v.page.getByText('Save & Apply').click();
-	await v.page.getByText('Configuration changes applied.').waitFor();
-	await v.page.waitForEvent('load');
-	await v.loaded();
-}
-
 export const flows = {
 	async 'login and menu'(t) {
-		const v = await t.open('alice');
-		await v.login('admin/services/htip');
+		const v = t.alice;
+		await v.go('');
 		assert.equal(await v.page.title(), 'alice | Tunnels');
 		await v.page.locator('#view h2', { hasText: 'Tunnels' }).waitFor();
 		assert.deepEqual(await v.page.locator('#tabmenu li').allInnerTexts(), [ 'Tunnels', 'Settings' ], 'a page whose configuration is missing is not offered');
@@ -39,23 +29,22 @@ export const flows = {
 		await v.loaded();
 		await v.page.locator('h2', { hasText: 'Settings' }).waitFor();
 		v.expect(/^HTTP 404/);
-		const res = await v.page.goto(v.url('admin/services/htip/missing'));
+		const res = await v.page.goto(v.url('missing'));
 		assert.equal(res.status(), 404);
 	},
 
 	async 'wrong password'(t) {
-		const v = await t.open('alice');
+		const v = await t.alice.visit('root');
 		v.expect(/^HTTP 403/);
-		v.config = { ...v.config, users: { root: 'wrong' } };
-		await v.page.goto(v.url(status));
+		await v.page.goto(v.url('status'));
 		await v.page.locator('input[name=luci_password]').fill('wrong');
 		await v.page.getByRole('button', { name: 'Log in' }).click();
 		await v.page.getByText('Invalid username and/or password').waitFor();
 	},
 
 	async 'calls and polling'(t) {
-		const v = await t.open('alice');
-		await v.login(status);
+		const v = t.alice;
+		await v.go('status');
 		const row = v.page.locator('#view tr', { hasText: 'bob' });
 		assert.equal(await v.page.locator('#count').innerText(), '1 home');
 		assert.match(await row.innerText(), /idle/);
@@ -69,8 +58,8 @@ export const flows = {
 	},
 
 	async 'errors of calls'(t) {
-		const v = await t.open('alice');
-		await v.login(status);
+		const v = t.alice;
+		await v.go('status');
 		v.expect(/^call htip.key: error -32002/);
 		await v.page.locator('#forbidden').click();
 		await v.page.locator('.alert-message', { hasText: 'RPC call to htip/key failed with error -32002: Access denied' }).waitFor();
@@ -81,8 +70,8 @@ export const flows = {
 	},
 
 	async 'calls of one moment are one request'(t) {
-		const v = await t.open('alice');
-		await v.login(settings);
+		const v = t.alice;
+		await v.go('settings');
 		const posts = [];
 		v.page.on('request', r => r.url().includes('/ubus/') && posts.push(r.postDataJSON()));
 		await v.page.evaluate(() => {
@@ -94,8 +83,8 @@ export const flows = {
 	},
 
 	async 'a form is saved and applied'(t) {
-		const v = await t.open('alice');
-		await v.login(settings);
+		const v = t.alice;
+		await v.go('settings');
 		await option(v, 'log_level').locator('select').selectOption('debug');
 		const mtu = v.page.getByLabel('MTU');
 		await mtu.waitFor(); // it depends on the level
@@ -120,9 +109,9 @@ export const flows = {
 
 		await v.page.getByRole('button', { name: 'Save', exact: true }).click();
 		await v.page.locator('#indicators', { hasText: /unsaved changes: [56]/i }).waitFor();
-		assert.doesNotMatch(text(t.homes.alice), /debug/, 'saved is not applied');
-		await apply(v);
-		const now = text(t.homes.alice);
+		assert.doesNotMatch(text(t.alice.home), /debug/, 'saved is not applied');
+		await t.apply(v);
+		const now = text(t.alice.home);
 		for (const want of [ /option log_level 'debug'/, /option mtu '1400'/, /list network '10.9.0.0\/16'\n\tlist network '10.8.0.0\/16'/, /option pool '172.16.0.0\/12'/, /config peer 'bob'/ ])
 			assert.match(now, want);
 		assert.deepEqual(await v.page.locator('#indicators span').allInnerTexts(), []);
@@ -136,13 +125,13 @@ export const flows = {
 		}
 		await pool.click();
 		await pool.locator('.dropdown li[placeholder]').click();
-		await apply(v);
-		assert.doesNotMatch(text(t.homes.alice), /debug|mtu|network|pool/, 'what is not shown or is empty is removed');
+		await t.apply(v);
+		assert.doesNotMatch(text(t.alice.home), /debug|mtu|network|pool/, 'what is not shown or is empty is removed');
 	},
 
 	async 'changes can be taken back'(t) {
-		const v = await t.open('alice');
-		await v.login(settings);
+		const v = t.alice;
+		await v.go('settings');
 		const domain = v.page.getByLabel('Domain', { exact: true }).first();
 		await domain.fill('somewhere.example');
 		await v.page.getByRole('button', { name: 'Reset' }).click();
@@ -159,12 +148,12 @@ export const flows = {
 		await v.page.waitForEvent('load');
 		await v.loaded();
 		assert.equal(await domain.inputValue(), 'alice.example.org');
-		assert.doesNotMatch(text(t.homes.alice), /somewhere/);
+		assert.doesNotMatch(text(t.alice.home), /somewhere/);
 	},
 
 	async 'a table with a dialog'(t) {
-		const v = await t.open('alice');
-		await v.login(settings);
+		const v = t.alice;
+		await v.go('settings');
 		const grid = v.page.locator('#cbi-htip-peer');
 		const add = grid.getByRole('button', { name: 'Add a home' });
 		assert.equal(await add.isDisabled(), true, 'a section needs a name');
@@ -196,8 +185,8 @@ export const flows = {
 		const row = grid.locator('tr[data-sid=carol]');
 		await row.waitFor();
 		assert.deepEqual((await row.locator('td').allInnerTexts()).map(s => s.trim()).slice(0, 3), [ 'carol', 'carol.example.org', '4848' ]);
-		await apply(v);
-		assert.match(text(t.homes.alice), /config peer 'carol'[^]*list protocols 'wireguard'\n\tlist protocols 'l2tp'/);
+		await t.apply(v);
+		assert.match(text(t.alice.home), /config peer 'carol'[^]*list protocols 'wireguard'\n\tlist protocols 'l2tp'/);
 
 		await row.getByRole('button', { name: 'Edit' }).click();
 		await dialog.getByLabel('Port').fill('4849');
@@ -206,16 +195,16 @@ export const flows = {
 		assert.equal(await row.locator('td').nth(2).innerText(), '4848', 'what was dismissed is forgotten');
 		await row.getByRole('button', { name: 'Delete' }).click();
 		await row.waitFor({ state: 'detached' });
-		await apply(v);
-		assert.doesNotMatch(text(t.homes.alice), /carol/);
+		await t.apply(v);
+		assert.doesNotMatch(text(t.alice.home), /carol/);
 	},
 
 	async 'a guest may look'(t) {
-		const v = await t.open('alice', 'guest');
-		await v.login(settings);
+		const v = await t.alice.visit('guest');
+		await v.go('settings');
 		for (const what of [ option(v, 'domain').locator('input'), v.page.getByRole('button', { name: 'Save', exact: true }), v.page.locator('#cbi-htip-peer').getByRole('button', { name: 'Delete' }) ])
 			assert.equal(await what.isDisabled(), true);
-		await v.goto(status);
+		await v.go('status');
 		assert.equal(await v.page.locator('#view tr', { hasText: 'bob' }).getByRole('button').isDisabled(), true);
 		v.expect(/^call htip.connect: error -32002/);
 		await v.page.locator('#unknown').click();
@@ -224,8 +213,8 @@ export const flows = {
 	},
 
 	async 'sessions end'(t) {
-		const v = await t.open('alice');
-		await v.login(status);
+		const v = await t.alice.visit('root');
+		await v.go('status');
 		v.expect(/error -32002/);
 		v.expect(/^page error: SessionError/);
 		await v.page.evaluate(() => L.rpc.declare({ object: 'session', method: 'destroy' })().catch(() => {}));
@@ -235,39 +224,46 @@ export const flows = {
 	},
 
 	async 'pictures, axe and the keyboard'(t) {
-		const v = await t.open('bob');
-		await v.login(status);
-		await v.shots('dummy-status');
-		await v.axe('#view');
-		await v.tabTo(v.page.getByRole('button', { name: 'Ask for nobody' }));
+		const v = t.bob;
+		await v.go('status');
+		await v.shot('dummy-status');
+		await v.axe('status');
+		await v.fits('status');
+		await t.reach(v.page, 'Ask for nobody');
 		await v.page.keyboard.press('Enter');
 		await v.page.locator('#state').waitFor();
-		await v.goto(settings);
-		await v.shots('dummy-settings');
+		await assert.rejects(t.reach(v.page, 'nothing of the kind', 20), /do not lead to nothing of the kind/);
+		await v.go('settings');
+		await v.shot('dummy-settings');
+		await v.fits('settings');
 		await v.page.evaluate(() => document.querySelector('#view').append(E('img', { 'src': 'data:,' }), E('div', { 'style': 'width:2000px' }, [ '.' ])));
-		await assert.rejects(v.axe('#view'), /image-alt/);
-		await assert.rejects(v.shots('dummy-wide'), /wider than its window/);
+		v.expect(/^axe, settings, dark: image-alt/);
+		v.expect(/^axe, settings, light: image-alt/);
+		v.expect(/^settings is wider than 360 px: div/);
+		await v.axe('settings');
+		await v.fits('settings');
 	},
 
 	async 'languages'(t) {
 		if (!t.config.languages)
-			return;
-		const v = await t.open('bob');
-		await v.login(`${status}?lang=x-pseudo`);
-		assert.deepEqual(await v.untranslated([ 'alice', 'idle', 'up' ]), [ 'untranslated text' ]);
-		await v.goto(`${settings}?lang=x-pseudo`);
-		assert.deepEqual(await v.untranslated([ /[a-z]+\.example\.org/, 'alice' ], '#cbi-htip'), []);
-		await v.goto(`${status}?lang=de`);
+			return t.say('not here');
+		const v = t.bob;
+		await v.go('status', 'x-pseudo');
+		assert.deepEqual(await t.untranslated(v.page, [ 'alice', 'idle', 'up' ]), [ 'untranslated text' ]);
+		await v.go('settings', 'x-pseudo');
+		assert.deepEqual(await t.untranslated(v.page, [ /[a-z]+\.example\.org/, 'alice' ], '#cbi-htip'), []);
+		await v.go('status', 'de');
 		assert.equal(await v.page.locator('#count').innerText(), '1 Heim');
 		assert.equal(await v.page.getByRole('button', { name: 'Verbinden' }).count(), 1);
 		assert.equal(await v.page.locator('h2').innerText(), 'Tunnel');
 		assert.equal(await v.page.evaluate(() => N_(2, '%d home', '%d homes').format(2)), '2 Heime');
+		await v.go('status', 'en');
 	},
 
 	// Where the stand-in and LuCI could easily differ, one by one.
 	async 'formats and helpers'(t) {
-		const v = await t.open('bob');
-		await v.login(status);
+		const v = t.bob;
+		await v.go('status');
 		assert.deepEqual(await v.page.evaluate(() => [
 			'%s-%d-%5d-%05d-%-5dx'.format('a', 3.7, 42, 42, 42), '%.2f %f'.format(1.005, 2.5), '%x %X %o %b %c'.format(255, 255, 8, 5, 65), '%h %q'.format('<a "b">', "it's"),
 			'%1024mB'.format(1536), '%1000mB'.format(999), '%.1mB'.format(1234567), '%t'.format(90061), '100%%', '%d%%'.format(50),
@@ -284,8 +280,8 @@ export const flows = {
 	},
 
 	async 'classes'(t) {
-		const v = await t.open('bob');
-		await v.login(status);
+		const v = t.bob;
+		await v.go('status');
 		assert.deepEqual(await v.page.evaluate(() => {
 			const A = L.Class.extend({ __init__(n) { this.n = n; }, say(x) { return `A${x}${this.n}`; }, only: 5 });
 			const B = A.extend({ __init__(n) { this.super('__init__', [ n + 1 ]); }, say(x) { return `B${this.super('say', [ x ])}`; } });
@@ -296,8 +292,8 @@ export const flows = {
 	},
 
 	async 'validation'(t) {
-		const v = await t.open('bob');
-		await v.login(settings);
+		const v = t.bob;
+		await v.go('settings');
 		const cases = await v.page.evaluate(async () => {
 			const validation = await L.require('validation');
 			const input = document.querySelector('#view').appendChild(E('input'));

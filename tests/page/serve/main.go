@@ -37,9 +37,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	fmt.Printf("root and guest have the password %q\n", page.Password)
 	for _, h := range homes {
-		fmt.Printf("%s  %s/cgi-bin/luci/admin/services/htip\n\troot: %q, guest: %q; bus %s, configuration %s\n",
-			h.Name, h.URL, page.RootPassword, page.GuestPassword, h.Socket(), h.File())
+		fmt.Printf("%s  %s/cgi-bin/luci/admin/services/htip\n\tbus %s, configuration %s\n", h.Name, h.URL, h.Socket(), h.File())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
