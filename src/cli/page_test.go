@@ -84,7 +84,7 @@ func TestForThePage(t *testing.T) {
 func TestWhoSaysWhat(t *testing.T) {
 	gs := strangers(t, "alice", "bob", "carol")
 	a, b, c := gs[0], gs[1], gs[2]
-	b.call("request", ubus.T("domain", "alice.example.org", "key", a.key, "port", int64(a.port)))
+	b.call("request", ubus.T("domain", "alice.example.org", "key", a.Key, "port", int64(a.Port)))
 	b.wait("alice", "waiting")
 	pending := func() ubus.Table {
 		t.Helper()
@@ -101,7 +101,7 @@ func TestWhoSaysWhat(t *testing.T) {
 	if s, _ := pending().GetString("like"); s != "" {
 		t.Errorf("bob is like %q", s)
 	}
-	if s, ok := a.call("approve", ubus.T("request", key, "claims", "bob.example.org", "port", int64(b.port))).GetString("error"); ok {
+	if s, ok := a.call("approve", ubus.T("request", key, "claims", "bob.example.org", "port", int64(b.Port))).GetString("error"); ok {
 		t.Error(s)
 	}
 	b.call("connect", ubus.T("peer", "alice")) // it would ask again by itself later
@@ -114,12 +114,12 @@ func TestWhoSaysWhat(t *testing.T) {
 		}
 	}
 	c.stop()
-	c.extra = ""
-	if err := os.WriteFile(c.file(), fmt.Appendf(nil, "config htip 'main'\n\toption enabled '1'\n\toption domain 'bob.example.org'\n\toption port '%d'\n", c.port), 0o600); err != nil {
+	c.Extra = ""
+	if err := os.WriteFile(c.File(), fmt.Appendf(nil, "config htip 'main'\n\toption enabled '1'\n\toption domain 'bob.example.org'\n\toption port '%d'\n", c.Port), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.start()
-	c.call("request", ubus.T("domain", "alice.example.org", "key", a.key, "port", int64(a.port)))
+	c.call("request", ubus.T("domain", "alice.example.org", "key", a.Key, "port", int64(a.Port)))
 	c.wait("alice", "waiting")
 	if s, _ := pending().GetString("like"); s != "bob" {
 		t.Errorf("carol, who says she is bob, is like %q", s)
