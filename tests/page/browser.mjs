@@ -15,12 +15,13 @@ const chromiumArgs = [
 export const widths = [ 360, 768, 1280 ];
 
 /** launch starts a browser with a profile of its own; in a network namespace when
- * config.netns names one. */
-export function launch(config) {
+ * the home has one. */
+export function launch(config, home = {}) {
 	let executablePath = '/usr/bin/chromium';
-	if (config.netns) {
-		const wrapper = join(config.artifacts, 'chromium-in-namespace');
-		writeFileSync(wrapper, `#!/bin/sh\nexec ip netns exec '${config.netns}' ${executablePath} "$@"\n`);
+	if (home.netns) {
+		/* ip gives what it starts mounts of its own. */
+		const wrapper = join(config.artifacts, `chromium-in-${home.netns}`);
+		writeFileSync(wrapper, `#!/bin/sh\nexec ip netns exec '${home.netns}' sh -c 'mount --bind "$0" /etc/resolv.conf && exec ${executablePath} "$@"' '${home.resolv}' "$@"\n`);
 		chmodSync(wrapper, 0o755);
 		executablePath = wrapper;
 	}

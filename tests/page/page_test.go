@@ -4,9 +4,7 @@ package page
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"htip/tests/page/bridge"
 )
@@ -52,27 +49,8 @@ func everywhere(t *testing.T, s suite) {
 	}
 }
 
-// script is the configuration of run.mjs.
-type script struct {
-	Flows     string            `json:"flows"`
-	App       string            `json:"app"`
-	Only      string            `json:"only,omitempty"`
-	Homes     map[string]place  `json:"homes"`
-	Users     map[string]string `json:"users"`
-	Artifacts string            `json:"artifacts"`
-	LuCI      bool              `json:"luci"`
-	Languages bool              `json:"languages"`
-}
-
-// place is where a home's pages and configuration are, and what controls it.
-type place struct {
-	URL     string `json:"url"`
-	Config  string `json:"config"`
-	Control string `json:"control"`
-}
-
 // begin starts the homes, and what lets flows control them.
-func begin(t *testing.T, s suite, luci string) ([]*Home, script) {
+func begin(t *testing.T, s suite, luci string) ([]*Home, Script) {
 	t.Helper()
 	homes, err := Start(t.TempDir(), Options{App: bridge.AppIn(s.app), LuCI: luci, Strangers: s.strangers}, s.homes...)
 	if err != nil {
@@ -98,8 +76,8 @@ func begin(t *testing.T, s suite, luci string) ([]*Home, script) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc := script{
-		Flows: s.flows, App: "admin/services/htip", Only: os.Getenv("FLOWS"), Homes: map[string]place{}, Artifacts: artifacts,
+	sc := Script{
+		Flows: s.flows, App: "admin/services/htip", Only: os.Getenv("FLOWS"), Homes: map[string]Place{}, Artifacts: artifacts,
 		Users: map[string]string{"root": Password, "guest": Password},
 	}
 	for _, h := range homes {
@@ -108,7 +86,7 @@ func begin(t *testing.T, s suite, luci string) ([]*Home, script) {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 			}
 		})
-		sc.Homes[h.Name] = place{h.URL, h.File(), remote.URL + "/" + h.Name}
+		sc.Homes[h.Name] = Place{URL: h.URL, Config: h.File(), Control: remote.URL + "/" + h.Name}
 	}
 	return homes, sc
 }
@@ -116,7 +94,7 @@ func begin(t *testing.T, s suite, luci string) ([]*Home, script) {
 func onBridge(t *testing.T, s suite, luci string) {
 	_, sc := begin(t, s, luci)
 	sc.LuCI, sc.Languages = luci != "", true
-	run(t, sc)
+	Run(t, ".", sc)
 }
 
 // served runs the flows on pages that a command serves: those of a real uhttpd with
@@ -191,63 +169,5 @@ func served(t *testing.T, s suite, command string) {
 		p.URL = strings.TrimSuffix(url, "/")
 		sc.Homes[name] = p
 	}
-	run(t, sc)
-}
-
-// result is a line of run.mjs.
-type result struct {
-	Flow  string
-	OK    bool
-	MS    int64
-	Notes []any
-	Error *struct {
-		Message        string
-		Seen, Pictures []string
-	}
-}
-
-// run runs the flows, each as a test of its own.
-func run(t *testing.T, s script) {
-	t.Helper()
-	if _, err := os.Stat("node_modules/playwright-core"); err != nil {
-		t.Fatalf("%v: run scripts/setup", err)
-	}
-	config, err := json.Marshal(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var errs bytes.Buffer
-	cmd := exec.Command("node", "run.mjs")
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(config), &errs
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	flows := 0
-	lines := json.NewDecoder(out)
-	for {
-		var r result
-		if err := lines.Decode(&r); err == io.EOF {
-			break
-		} else if err != nil {
-			t.Errorf("run.mjs: %v", err)
-			break
-		}
-		flows++
-		t.Run(r.Flow, func(t *testing.T) {
-			t.Logf("%v %v", time.Duration(r.MS)*time.Millisecond, r.Notes)
-			if r.Error != nil {
-				t.Errorf("%s\nseen: %s\npictures: %s", r.Error.Message, strings.Join(r.Error.Seen, "\n"), strings.Join(r.Error.Pictures, " "))
-			}
-		})
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("run.mjs: %v\n%s", err, errs.String())
-	}
-	if flows == 0 && s.Only == "" {
-		t.Error("no flow ran")
-	}
+	Run(t, ".", sc)
 }

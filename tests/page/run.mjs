@@ -10,9 +10,11 @@
 //	  "users": {"root": "password", "guest": "password"},
 //	  "artifacts": "build/page",        pictures go there
 //	  "luci": true,                     it is LuCI's own JavaScript
-//	  "languages": true,                ?lang= is understood
-//	  "netns": "lan"                    where the browser runs; here without it
+//	  "languages": true                 ?lang= is understood
 //	}
+//
+// A home may have "netns", the network namespace in which its browser is, and "resolv",
+// the resolv.conf that it has there. Homes without share one browser.
 //
 // A flow is a function of a module's object flows. It gets the homes by their names,
 // each a Visit of root, and the tools say, apply, readCode, reach, untranslated. Flows
@@ -54,14 +56,16 @@ async function run(name, flow, visits, config) {
 const config = JSON.parse(readFileSync(process.argv[2] ?? 0, 'utf8'));
 mkdirSync(config.artifacts, { recursive: true });
 const { flows } = await import(new URL(config.flows, import.meta.url));
-const browser = await launch(config);
+const browsers = {};
 try {
 	const visits = [];
-	for (const [ name, home ] of Object.entries(config.homes))
+	for (const [ name, home ] of Object.entries(config.homes)) {
+		const browser = browsers[home.netns ?? ''] ??= await launch(config, home);
 		visits.push(await Visit.open(browser, config, { ...home, name }, 'root'));
+	}
 	for (const [ name, flow ] of Object.entries(flows))
 		if (!config.only || new RegExp(config.only).test(name))
 			console.log(JSON.stringify(await run(name, flow, visits, config)));
 } finally {
-	await browser.close();
+	await Promise.all(Object.values(browsers).map(b => b.close()));
 }
