@@ -9,7 +9,7 @@ const card = (home, peer) => home.page.getByRole('group', { name: `Home ${peer}`
 
 /* connected waits until a card is green. */
 async function connected(home, peer) {
-	await home.page.locator(`#htip-home-${peer}[data-kind=up]`).waitFor({ timeout: 60_000 });
+	await home.page.locator(`#htip-home-${peer}[data-kind=up]`).waitFor({ timeout: 100_000 });
 }
 
 async function alert(home, text) {
@@ -73,7 +73,7 @@ export const flows = {
 		assert.equal(await approve.getByLabel('What to call it here').inputValue(), 'alice');
 		await bob.axe('approve');
 		await approve.getByRole('button', { name: 'It is the same: approve' }).click();
-		await bob.page.getByText('alice is approved').waitFor();
+		await bob.page.getByText('alice is approved').first().waitFor();
 		await Promise.all([ connected(alice, 'bob'), connected(bob, 'alice') ]);
 		await card(alice, 'bob').getByText(/^bob's 192\.168\.1\.x is your \d+\.\d+\.\d+\.x$/).waitFor();
 		await card(bob, 'alice').getByText(/^Your 192\.168\.1\.x is \d+\.\d+\.\d+\.x there$/).waitFor();
@@ -94,7 +94,8 @@ export const flows = {
 		await connected(alice, 'bob');
 		await alice.page.waitForFunction(() => document.querySelectorAll('#htip-home-bob .htip-steps li[data-done]').length == 7);
 		assert.deepEqual((await steps.getByRole('listitem').allTextContents()).map(s => s.replace(/ \(.*/, '').trim()), [
-			'Find the other home', 'Ask for a tunnel', 'Propose addresses', 'Agree on addresses', 'Start the VPN server', 'Tunnel up, addresses translated', 'Names of the other home answer'
+			'The routers have found each other', 'A tunnel is asked for', 'Addresses are proposed', 'Addresses are agreed on', 'The VPN starts',
+			'The tunnel is up, addresses are translated', 'The other home answers',
 		]);
 		await steps.waitFor({ state: 'hidden', timeout: 30_000 });
 	},
@@ -116,13 +117,9 @@ export const flows = {
 		}
 		await name(alice).fill('htip:damaged');
 		await name(alice).press('Enter');
-		const dialog = alice.page.getByRole('dialog');
-		await dialog.getByRole('button', { name: 'Accept' }).click();
-		await dialog.getByRole('alert').getByText(/invite/).waitFor();
-		await sentence(dialog.getByRole('alert'));
+		await errors.filter({ hasText: /invite/ }).waitFor();
+		await sentence(errors);
 		await alice.axe('damaged invite');
-		await dialog.getByRole('button', { name: 'Cancel' }).click();
-		await dialog.waitFor({ state: 'hidden' });
 		await name(alice).fill('');
 	},
 
@@ -166,7 +163,7 @@ export const flows = {
 
 	async 'access'({ alice }) {
 		await alice.go('overview');
-		const open = () => alice.page.getByRole('button', { name: 'What carol may reach here' }).click();
+		const open = () => alice.page.getByRole('button', { name: 'Access of carol' }).click();
 		const dialog = alice.page.getByRole('dialog');
 		await open();
 		assert.equal(await dialog.getByLabel('Devices and services, one a line').inputValue(), 'nas:tcp:445\nprinter');
@@ -341,7 +338,7 @@ export const flows = {
 	/* A request that is lost half-way changes nothing on the page: the same click again does it. */
 	async 'lost request'({ alice }) {
 		await alice.go('overview');
-		const open = alice.page.getByRole('button', { name: 'What carol may reach here' });
+		const open = alice.page.getByRole('button', { name: 'Access of carol' });
 		await open.click();
 		const dialog = alice.page.getByRole('dialog');
 		await dialog.getByLabel('Only these').check();
@@ -385,14 +382,14 @@ export const flows = {
 		await alice.page.keyboard.press('Space');
 		await connected(alice, 'bob');
 		/* A dialog takes the focus, keeps it, and gives it back. */
-		await reach(alice.page, 'What bob may reach here');
+		await reach(alice.page, 'Access of bob');
 		await alice.page.keyboard.press('Enter');
 		const inside = () => alice.page.evaluate(() => !!document.activeElement.closest('.modal'));
 		await alice.page.getByRole('dialog').waitFor();
 		assert.ok(await inside(), 'the focus is not in the dialog');
 		await alice.page.keyboard.press('Escape');
 		await alice.page.getByRole('dialog').waitFor({ state: 'hidden' });
-		assert.equal(await alice.page.evaluate(() => document.activeElement.getAttribute('aria-label').replace(/^.*What/, 'What')), 'What bob may reach here');
+		assert.equal(await alice.page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Access of bob');
 		await reach(alice.page, 'Its public name, or an invite');
 		await alice.page.keyboard.type('bob.example.org');
 		await alice.page.keyboard.press('Enter');
@@ -425,7 +422,7 @@ export const flows = {
 	async 'pseudo language'({ alice, untranslated, config, say }) {
 		if (!config.languages)
 			return say('not here');
-		const data = [ 'alice', 'villa', 'bob', 'carol', /[a-z]+\.example\.org/, /192\.168\.1\.[x\d]+(\/24)?/, /\d+\.\d+\.\d+\.[\dx]+/, /([A-Z0-9]{4}-){3}[A-Z0-9]{4}/, /[a-z]+\.[a-z]+\.internal/, /^[\d.,/%: –—-]*$/, 'HTIP', 'htip:', 'nas', 'nas:tcp:445', 'printer', 'wireguard', 'l2tp-esp', 'l2tp', 'pptp',
+		const data = [ 'alice', 'villa', 'bob', 'carol', /[a-z]+\.example\.org/, /192\.168\.1\.[x\d]+(\/24)?/, /\d+\.\d+\.\d+\.[\dx]+/, /([A-Z0-9]{4}-){3}[A-Z0-9]{4}/, /[a-z]+\.[a-z]+\.internal/, /^[\d.,/%: –—-]*$/, 'HTIP', 'htip:', 'nas', 'nas:tcp:445', 'printer', 'wireguard', 'l2tp-esp', 'l2tp', 'pptp', 'phone',
 			'the best that there is, and both homes allow it' /* the daemon's own words */ ];
 		for (const view of [ 'overview', 'map', 'hosts', 'invites', 'phones', 'settings', 'diagnosis' ]) {
 			await alice.go(view, 'x-pseudo');

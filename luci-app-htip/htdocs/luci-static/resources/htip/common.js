@@ -209,7 +209,9 @@ function dialog(title, children, buttons, whenClosed) {
 	]));
 	open = box.firstElementChild;
 	box.setAttribute('aria-label', title);
-	const first = box.querySelector('input:not([type=radio]), select, textarea') || box.querySelector('button');
+	/* What is hidden, such as a list that is not asked for, can't have it. */
+	const seen = what => [ ...box.querySelectorAll(what) ].find(e => e.offsetParent);
+	const first = seen('input:not([type=radio]), select, textarea') || seen('input:checked') || seen('button');
 	first?.focus();
 	box.onkeydown = ev => {
 		if (ev.key == 'Escape') {

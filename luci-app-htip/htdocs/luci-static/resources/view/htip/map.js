@@ -112,10 +112,9 @@ return view.extend({
 			const [ kind, words ] = htip.state(t), place = at.homes[i], up = t.state == 'up';
 			const word = marks[kind] + words + (up ? ', ' + htip.secure(t) : '');
 			const note = addresses(t);
-			/* What can be read comes first, as it is read. */
-			const told = [ t.peer, word, note, ...htip.theirs(t) ].filter(s => s).join(' ');
+			const told = [ t.peer, words, up ? htip.secure(t) : '', ...htip.theirs(t) ].filter(s => s).join(', ');
 			lines.append(svg('g', { 'data-kind': kind }, svg('path', { 'class': 'htip-line', 'd': place.path })));
-			boxes.append(svg('a', { 'href': htip.page('overview') + '#htip-home-' + t.peer, 'aria-label': told },
+			boxes.append(svg('a', { 'href': htip.page('overview') + '#htip-home-' + t.peer },
 				svg('title', {}, told + (t.domain ? ' (' + t.domain + ')' : '')), box(place, t.peer, word, note, kind)));
 		});
 		boxes.append(box(at.here, status.name, _('this home'), (status.networks || []).map(htip.pattern).join(', '), '', true));

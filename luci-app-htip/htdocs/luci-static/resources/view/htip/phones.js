@@ -56,7 +56,7 @@ return view.extend({
 		htip.dialog(_('Scan this with the app WireGuard'), [
 			el('p', {}, _('In the app: "Add a tunnel", then "from QR code". It is shown this once, and kept nowhere; give it to nobody else.')),
 			made.qr ? htip.qrCode(made.qr, _('QR code of the configuration')) : el('p', {}, _('It is too long for a QR code: take the file.')),
-			el('details', {}, el('summary', {}, _('As text')), el('div', { 'class': 'htip-string', 'tabindex': 0, 'role': 'textbox', 'aria-readonly': 'true', 'aria-label': _('The configuration as text') }, made.config))
+			el('details', {}, el('summary', {}, _('As text')), el('div', { 'class': 'htip-string', 'tabindex': 0, 'role': 'textbox', 'aria-readonly': 'true', 'aria-label': _('As text') }, made.config))
 		], [
 			htip.copyButton(made.config, _('the configuration')), ' ',
 			el('a', { 'class': 'btn cbi-button', 'href': file, 'download': 'home.conf' }, _('Save as a file')), ' ',
