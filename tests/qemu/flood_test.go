@@ -406,6 +406,7 @@ func TestFlood(t *testing.T) {
 	records := append([]byte{22, 3, 1, 0x40, 0}, junk...) // TLS at first sight
 	last := entryOf(out)                                  // without an attack; carol has never been there
 	t.Log("without an attack:", last)
+	slower := 1.0 // the slowest so far: what took time of the machine comes back
 	for i, x := range []attack{
 		{name: "10,000 connections that say nothing", each: gently, most: 10_000},
 		{name: "1,000 handshakes a second", each: time.Millisecond, do: func(c net.Conn, a *attacker) {
@@ -439,7 +440,7 @@ func TestFlood(t *testing.T) {
 			c.Close()
 		}},
 	} {
-		slower := min(max(1, float64(last.up)/float64(usualUp)), 10)
+		slower = min(max(slower, float64(last.up)/float64(usualUp)), 10)
 		x.each, x.most = time.Duration(float64(x.each)*slower), int(float64(x.most)/slower)
 		t.Run(x.name, func(t *testing.T) {
 			if slower > 1 {
@@ -452,7 +453,7 @@ func TestFlood(t *testing.T) {
 			if in := median(waited, func(e entry) time.Duration { return e.in }); in > limit {
 				t.Errorf("an honest peer got in after %v; %v is the most", in, limit)
 			}
-			if median(waited, func(e entry) time.Duration { return e.up }) == never {
+			if !slices.ContainsFunc(waited, func(e entry) bool { return e.up < never }) {
 				t.Error("an honest peer got no tunnel")
 			}
 		})
