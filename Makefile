@@ -70,7 +70,12 @@ test-mips:
 	scripts/foreign --all
 
 # FLOWS=PATTERN runs only some flows. Pictures are left in build/page.
-.PHONY: page
+.PHONY: page pictures
+# Those of the user guide, out of the last make page.
+pictures:
+	for p in overview:alice-connected request:bob-request map:alice-map invite:alice-invite; do \
+	  cp build/page/TestApp/stand-in/$${p#*:}-1280-light.png docs/pictures/$${p%:*}.png || exit 1; done
+
 page: setup
 	go test -tags browser -count 1 -timeout 30m -v ./tests/page
 
