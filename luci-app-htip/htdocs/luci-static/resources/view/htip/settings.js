@@ -190,6 +190,9 @@ return view.extend({
 		o.value('required', _('required'));
 		o.value('off', _('not required'));
 		choice(o, 'required');
+		o.textvalue = function(sid) { /* a table would show the value as it is kept */
+			return this.cfgvalue(sid) == 'off' ? _('not required') : _('required');
+		};
 
 		o = s.option(form.DynamicList, 'access', _('May reach here'), _('all, none, or devices and services, one an entry: nas, nas:tcp:445. Empty: all.'));
 		o.placeholder = 'all';
