@@ -78,8 +78,9 @@ export const flows = {
 			const call = L.rpc.declare({ object: 'htip', method: 'status' });
 			return Promise.all([ call(), call(), call() ]);
 		});
-		assert.equal(posts.length, 1);
-		assert.equal(posts[0].length, 3);
+		/* The page itself may ask for something else at the same time. */
+		const ours = posts.map(p => [ p ].flat().filter(c => c.params?.[1] == 'htip' && c.params[2] == 'status').length).filter(n => n);
+		assert.deepEqual(ours, [ 3 ]);
 	},
 
 	async 'a form is saved and applied'(t) {
