@@ -83,7 +83,7 @@ page: setup
 # or the package on a router like OpenWrt, which is in another program, would wait for it alone.
 LABS ?= 2
 qemu:
-	go test -tags qemu -count 1 -timeout 20m -v -run '$(ALONE)' ./tests/qemu
+	go test -tags qemu -count 1 -timeout 25m -v -run '$(ALONE)' ./tests/qemu
 	go test -tags qemu -count 1 -timeout 60m -p $(LABS) -parallel $(LABS) -skip '$(ALONE)|$(FIGURES)|TestArm' ./tests/qemu ./tests/qemu/firmware
 
 # Tests that only measure: they fail when something is far too slow.
