@@ -60,6 +60,8 @@ func TestPage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		// Files of a package are older than today, and browsers keep old ones longer.
+		h.Router.MustRun(ctx, "find /tmp/bridge /tmp/app -type f -exec touch -d '2026-01-01 00:00:00' {} +")
 		h.Router.MustRun(ctx, "/tmp/bridge -listen :8080 -name "+h.Name+" -root-password secret -guest-password guests -htdocs /tmp/app/htdocs -root /tmp/app/root -changed '' >/tmp/bridge.log 2>&1 </dev/null &")
 		resolv := filepath.Join(t.TempDir(), "resolv.conf")
 		if err := os.WriteFile(resolv, fmt.Appendf(nil, "nameserver %s\n", h.Router.LAN(0).Router.Addr()), 0o644); err != nil {

@@ -1,12 +1,16 @@
 package bridge
 
 import (
+	"bytes"
 	"html/template"
 	"io/fs"
 	"mime"
 	"net/http"
+	"os"
 	"path"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"htip/tests/page/luci"
 )
@@ -134,8 +138,19 @@ func (b *Bridge) serveMedia(w http.ResponseWriter, r *http.Request) {
 	serveEmbedded(w, r, "theme.css")
 }
 
+// built is of when the stand-in's files are: as old as the program that has them.
+var built = sync.OnceValue(func() time.Time {
+	if name, err := os.Executable(); err == nil {
+		if st, err := os.Stat(name); err == nil {
+			return st.ModTime()
+		}
+	}
+	return time.Time{}
+})
+
 // serveEmbedded serves a file of the stand-in. It is not packed: uhttpd packs
-// nothing either, and what a page costs is measured.
+// nothing either, and what a page costs is measured. As uhttpd it says how old the
+// file is, by which browsers know how long they may keep it.
 func serveEmbedded(w http.ResponseWriter, r *http.Request, name string) {
 	data, err := fs.ReadFile(luci.Files, name)
 	if err != nil {
@@ -143,6 +158,5 @@ func serveEmbedded(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Write(data)
+	http.ServeContent(w, r, name, built(), bytes.NewReader(data))
 }
