@@ -243,7 +243,12 @@ func leavePid(t *testing.T, p *pptp, tun Tunnel) {
 	if tun.Server {
 		return
 	}
+	// The kernel tells of a program's start before it shows the environment.
 	pids, err := p.marked(tun.Device)
+	for i := 0; i < 200 && err == nil && len(pids) == 0; i++ {
+		time.Sleep(5 * time.Millisecond)
+		pids, err = p.marked(tun.Device)
+	}
 	if err != nil || len(pids) == 0 {
 		t.Fatalf("nothing has started: %v", err)
 	}
