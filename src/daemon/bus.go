@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"htip/src/config"
 	"htip/src/control"
 	"htip/src/datapath"
@@ -384,6 +386,24 @@ func mappings(ms []htip.Mapping) ubus.Array {
 	return out
 }
 
+// uptime is the time since the router's start, in seconds. Unlike the date nobody sets
+// it, and unlike a process's own clock the next process goes on with it.
+func uptime() int64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // every Linux since 2.6.39 has it
+	return max(1, int64(t.Sec))
+}
+
+// date is when something happened, in seconds since 1970, or 0 for what has not; then is
+// that time and up the present one after the router's start. Of a then that is not of this
+// start, as processes before this one have left it, nothing is known.
+func date(then, up, now int64) int64 {
+	if then == 0 {
+		return 0
+	}
+	return now - max(0, up-then)
+}
+
 // tunnelTable is a line of the connection table (¶124) for people.
 func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 	t := ubus.T("peer", s.Peer, "domain", s.Domain, "state", s.State.String())
@@ -400,7 +420,7 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 		t = append(t, ubus.T("own", mappings(s.Before.Own), "theirs", mappings(s.Before.Theirs))...)
 	}
 	if x := d.tunnels[s.Peer]; x != nil {
-		t = append(t, ubus.T("device", device(s.Peer), "since", x.Since)...)
+		t = append(t, ubus.T("device", device(s.Peer), "since", date(x.Since, uptime(), time.Now().Unix()))...)
 		if st := d.stats[device(s.Peer)]; st.State == datapath.Up {
 			t = append(t, ubus.T("kernel", st.Kernel, "rx_bytes", int64(st.In), "tx_bytes", int64(st.Out))...)
 		}

@@ -202,7 +202,7 @@ func (f *facts) checkName(out *report) {
 	here := slices.ContainsFunc(f.own, f.isHere)
 	switch {
 	case name == "":
-		out.warn("this home has no public name (option domain)" + onlyCalls + "\nget a name with dynamic DNS (ddns-scripts), then: uci set htip.main.domain=NAME; uci commit htip; /etc/init.d/htip reload")
+		out.warn("this home has no public name" + onlyCalls + "\nget a name with dynamic DNS (ddns-scripts), then: uci set htip.main.domain=NAME; uci commit htip; /etc/init.d/htip reload")
 	case f.ownErr != nil:
 		out.notFound("the name of this home, %, can't be found: %\n", f.ownErr, name)
 	case here && len(f.own) == 1:
@@ -247,7 +247,7 @@ func (f *facts) checkPeer(out *report, p *peerFacts) {
 		out.ok("% is connected", name)
 	case domain == "":
 		if !said(out, p) {
-			out.ok("% is not connected; only it can connect, since it has no option domain", name)
+			out.ok("% is not connected; only it can connect, since it has no public name", name)
 		}
 	case !p.asked:
 		out.warn("% was not looked at: the time was over\nhtip connect % --wait shows what happens", name, name)
@@ -260,7 +260,7 @@ func (f *facts) checkPeer(out *report, p *peerFacts) {
 	case p.knock != nil:
 		out.bad("% (%) does not answer: %\nhtip doctor there says whether its port is open; or let % connect", name, domain, p.knock.Error(), name)
 	case !said(out, p):
-		out.ok("% answers at %; there is no tunnel now: htip connect %", name, a, name)
+		out.ok("% answers at %; there is no tunnel now", name, a)
 	}
 }
 

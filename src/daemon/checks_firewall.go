@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	firewallAnew = "\nmake it anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart"
+	firewallAnew = " anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart"
 	firewallThen = ", then /etc/init.d/firewall reload"
 )
 
@@ -30,7 +30,7 @@ func (f *facts) checkFirewall(out *report) {
 		return
 	}
 	if z := f.zone("", datapath.DevicePrefix+"x", ""); z == "" {
-		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes" + firewallAnew)
+		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes\nmake it" + firewallAnew)
 	} else {
 		f.checkZone(out, z)
 	}
@@ -165,7 +165,7 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 	if by != nil {
 		args = append(args, by.name)
 	}
-	out.bad(not+why+"; "+otherwise+firewallAnew, args...)
+	out.bad(not+why+"; "+otherwise+"\nmake the rules"+firewallAnew, args...)
 }
 
 // letsIn tells whether rules let a port in; if not, by is the rule because of which,

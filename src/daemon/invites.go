@@ -128,9 +128,9 @@ func (d *Daemon) invite(name string, access []string, seconds int64) (s string, 
 	main, now := &d.cfg.Main, time.Now()
 	switch {
 	case main.Accept == config.AcceptNone:
-		return "", 0, 0, errors.New("this home takes no requests: set option accept 'ask' or 'known' first")
+		return "", 0, 0, errors.New("this home takes no requests: let others ask first (option accept: 'ask' or 'known')")
 	case main.Domain == "":
-		return "", 0, 0, errors.New("this home has no public name by which the other one could find it: set option domain first")
+		return "", 0, 0, errors.New("this home has no public name by which the other one could find it: give it one first (option domain)")
 	}
 	if name != "" {
 		if name, err = d.newName(d.cfg, name); err != nil {

@@ -45,7 +45,7 @@ type tunnel struct {
 	Local  netip.Addr // ours, as the control connection had it
 	Secret []byte
 	MTU    int   // bytes
-	Since  int64 // when it was up, seconds since 1970; 0: not yet
+	Since  int64 // when it was up, seconds after the router's start; 0: not yet
 
 	way     int  // see lostWay
 	old     bool // of a former process

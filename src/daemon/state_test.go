@@ -148,3 +148,20 @@ func TestDeviceNames(t *testing.T) {
 		t.Errorf("2,000 long names share %d devices", len(seen))
 	}
 }
+
+// A clock that is set while a tunnel stands changes what date it began, not how long ago.
+func TestDate(t *testing.T) {
+	for _, c := range []struct{ then, up, now, want int64 }{
+		{0, 100, 5000, 0},
+		{40, 100, 5000, 4940},
+		{40, 100, 1_800_000_000, 1_799_999_940}, // NTP has answered
+		{1_700_000_000, 100, 5000, 5000},        // kept by a process that wrote dates
+	} {
+		if got := date(c.then, c.up, c.now); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+	if a, b := uptime(), uptime(); a < 1 || b < a || b > a+5 {
+		t.Errorf("%d, %d", a, b)
+	}
+}

@@ -393,7 +393,7 @@ func (d *Daemon) canHaveUsers() error {
 	case i < 0 || !d.caps[i].Possible():
 		return errors.New("users come in by WireGuard, which this router lacks: install kmod-wireguard and restart htip")
 	case d.cfg.Main.Domain == "":
-		return errors.New("this home has no public name by which a phone could find it: set option domain first")
+		return errors.New("this home has no public name by which a phone could find it: give it one first (option domain)")
 	}
 	return errors.Join(d.homeErr, d.usersClash)
 }

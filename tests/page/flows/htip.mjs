@@ -284,6 +284,9 @@ export const flows = {
 		await alice.page.getByText(/thing is wrong|things are wrong|Nothing is wrong|Everything is fine/).waitFor({ timeout: 15_000 });
 		await alice.page.getByText('Other homes may reach 192.168.1.0/24').waitFor();
 		await alice.page.getByText('What to do: ').first().waitFor();
+		/* What helps is done on pages, not in a terminal. */
+		for (const advice of await alice.page.locator('.htip-advice').allTextContents())
+			assert.doesNotMatch(advice, /\/etc\/|\buci |\bhtip (doctor|connect|requests)\b|\boption /);
 		await alice.shot('diagnosis');
 		await alice.axe('diagnosis');
 		await alice.page.getByRole('button', { name: 'Copy: the report' }).click();

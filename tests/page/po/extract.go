@@ -28,7 +28,9 @@ func Path(language string) string { return App + "/po/" + language + "/htip.po" 
 
 // texts that are not written where they are translated.
 var variable = map[string]bool{
-	"row.format": true, // a sentence of the doctor
+	"row.format":        true, // a sentence of the doctor
+	"sentence":          true, // without its advice, where the page has one of its own
+	"advices[commands]": true, // this
 }
 
 // Text is what is to be translated.
@@ -86,10 +88,36 @@ func Extract(root string) ([]*Text, error) {
 	if err != nil {
 		return nil, err
 	}
+	pages, err := advices(root)
+	if err != nil {
+		return nil, err
+	}
 	entries, more := extractDoctor(root, "htip", daemon)
+	for _, e := range entries {
+		text, advice, _ := strings.Cut(e.ID, "\n")
+		if p := pages[advice]; p != nil {
+			e.ID = text
+			take([]*Entry{p}, true, nil)
+		}
+	}
 	take(entries, true, more)
 	merged, more := merge(found)
 	return merged, errors.Join(append(errs, more...)...)
+}
+
+// advices is what the page says in the place of the doctor's advice, by that.
+func advices(root string) (map[string]*Entry, error) {
+	const name = App + "/htdocs/luci-static/resources/htip/common.js"
+	src, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+	if err != nil {
+		return nil, err
+	}
+	table, err := jsTable(name, string(src), "advices")
+	out := map[string]*Entry{}
+	for k, v := range table {
+		out[k] = &Entry{Places: []Place{{name, v.line}}, ID: v.text}
+	}
+	return out, err
 }
 
 var titles = regexp.MustCompile(`"(?:title|description)"\s*:\s*("(?:[^"\\]|\\.)*")`)

@@ -374,3 +374,33 @@ func jsSource(tokens []jsToken) string {
 	}
 	return out.String()
 }
+
+// jsTable is an object "const name = { 'key': 'text', … }": for each key the text, which may
+// stand in a call.
+func jsTable(file, src, name string) (map[string]jsToken, error) {
+	tokens, err := scanJS(file, src)
+	if err != nil {
+		return nil, err
+	}
+	is := func(t jsToken, text string) bool { return t.kind != jsString && strings.TrimSpace(t.text) == text }
+	out := map[string]jsToken{}
+	in := false
+	for i := 0; i+3 < len(tokens); i++ {
+		switch t := tokens[i]; {
+		case !in:
+			in = is(t, "const") && is(tokens[i+1], name) && is(tokens[i+2], "=") && is(tokens[i+3], "{")
+		case is(t, "}"):
+			return out, nil
+		case t.kind == jsString && is(tokens[i+1], ":"):
+			v := tokens[i+2]
+			for j := i + 2; v.kind != jsString && !is(v, ",") && !is(v, "}") && j+1 < len(tokens); j++ {
+				v = tokens[j+1]
+			}
+			if v.kind != jsString {
+				return nil, fmt.Errorf("%s:%d: %s of %s is no text", file, t.line, t.text, name)
+			}
+			out[t.text] = v
+		}
+	}
+	return nil, fmt.Errorf("%s: no table %s", file, name)
+}
