@@ -26,7 +26,7 @@ GCFLAGS := all=-l -d=ssa/likelyadjust/off,ssa/loop_rotate/off
 STANDINS := $(addprefix tests/openwrt/root/,init etc/rc.common lib/functions.sh lib/functions/procd.sh sbin/reload_config $(addprefix etc/init.d/,firewall dnsmasq network))
 
 ALONE   := TestFlood
-FIGURES := TestConnectTime|TestThroughput|TestDatapathTimes
+FIGURES := TestConnectTime|TestThroughput|TestDatapathTimes|TestFirstView
 
 # Packages with goroutines: make test runs them under the race detector, and not once more without.
 RACED   := ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd ./tests/page/bridge
@@ -83,12 +83,12 @@ page: setup
 # or the package on a router like OpenWrt, which is in another program, would wait for it alone.
 LABS ?= 2
 qemu:
-	go test -tags qemu -count 1 -timeout 25m -v -run '$(ALONE)' ./tests/qemu
+	go test -tags qemu -count 1 -timeout 25m -v -run '$(ALONE)' ./tests/qemu -slower 3
 	go test -tags qemu -count 1 -timeout 60m -p $(LABS) -parallel $(LABS) -skip '$(ALONE)|$(FIGURES)|TestArm' ./tests/qemu ./tests/qemu/firmware
 
 # Tests that only measure: they fail when something is far too slow.
 bench: setup
-	go test -tags qemu -count 1 -v -timeout 30m -run '$(FIGURES)' ./tests/qemu
+	go test -tags qemu -count 1 -v -timeout 40m -run '$(ALONE)|$(FIGURES)' ./tests/qemu
 
 program:
 	GOOS=linux GOARCH=$(GOARCH) $(VARIANT) CGO_ENABLED=0 go build -trimpath -gcflags="$(GCFLAGS)" -ldflags "$(STRIP) -X main.version=$(VERSION)" -o $(OUT) ./src/cmd/htip

@@ -22,6 +22,7 @@ type Script struct {
 	Artifacts string            `json:"artifacts"`
 	LuCI      bool              `json:"luci"`
 	Languages bool              `json:"languages"`
+	FirstView int               `json:"firstView,omitempty"`
 }
 
 // Place is where a home's pages and configuration are, and what controls it.

@@ -10,7 +10,8 @@
 //	  "users": {"root": "password", "guest": "password"},
 //	  "artifacts": "build/page",        pictures go there
 //	  "luci": true,                     it is LuCI's own JavaScript
-//	  "languages": true                 ?lang= is understood
+//	  "languages": true,                ?lang= is understood
+//	  "firstView": 1000                 the most that opening a page may take, in ms
 //	}
 //
 // A home may have "netns", the network namespace in which its browser is, and "resolv",

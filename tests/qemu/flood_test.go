@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -357,6 +358,10 @@ func stepAt(output, step string) time.Duration {
 	return never
 }
 
+// floodSlower is how many times fewer packets a second come than a fast machine can take,
+// to begin with. Trying what it can is half of the time that the test takes.
+var floodSlower = flag.Float64("slower", 1, "attacks of TestFlood at this part of the rate")
+
 // TestFlood: whatever strangers do to the port of the control channel, memory
 // stays within its budget, tunnels lose nothing, and an honest peer gets in, soon:
 // at the first attack first of all one that has never been there, whose address
@@ -407,7 +412,7 @@ func TestFlood(t *testing.T) {
 	records := append([]byte{22, 3, 1, 0x40, 0}, junk...) // TLS at first sight
 	last := entryOf(out)                                  // without an attack; carol has never been there
 	t.Log("without an attack:", last)
-	slower := 1.0 // the slowest so far: what took time of the machine comes back
+	slower := *floodSlower // the slowest so far: what took time of the machine comes back
 	for i, x := range []attack{
 		{name: "10,000 connections that say nothing", each: gently, most: 10_000},
 		{name: "1,000 handshakes a second", each: time.Millisecond, do: func(c net.Conn, a *attacker) {
@@ -441,7 +446,7 @@ func TestFlood(t *testing.T) {
 			c.Close()
 		}},
 	} {
-		slower = min(max(slower, float64(last.up)/float64(usualUp)), 10)
+		slower = min(max(slower, float64(last.up)/float64(usualUp)), 10*max(1, *floodSlower))
 		t.Run(x.name, func(t *testing.T) {
 			// How many packets a second the emulator can take, nobody knows before: where
 			// somebody was late or something lost, the same once more at a third of the rate.

@@ -16,8 +16,22 @@ import (
 )
 
 // TestPage: two homes that are strangers are connected by their pages alone, with a
-// browser in each LAN, and a device of the one opens the other's web server.
+// browser in each LAN, and each opens the web server of a device of the other.
 func TestPage(t *testing.T) {
+	s := pages(t)
+	s.FirstView = 5000 // other routers run beside these
+	page.Run(t, "../page", s)
+}
+
+// TestFirstView is only about time.
+func TestFirstView(t *testing.T) {
+	s := pages(t)
+	s.Only, s.FirstView = "first view", 1000
+	page.Run(t, "../page", s)
+}
+
+// pages are those of two routers, alice's and bob's.
+func pages(t *testing.T) page.Script {
 	ctx, l := newLab(t)
 	hs, err := homes.Start(ctx, l,
 		homes.Spec{Name: "alice", LAN: lan("192.168.1.1/24", "192.168.1.4", "pc"), Strangers: true},
@@ -69,12 +83,18 @@ func TestPage(t *testing.T) {
 		}
 		script.Homes[h.Name] = page.Place{URL: fmt.Sprintf("http://%s:8080", h.Router.LAN(0).Router.Addr()), Namespace: h.Host.Namespace(), Resolv: resolv}
 	}
-	stop, err := hs[1].Host.Serve("192.168.1.5:80", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "<title>the disk of bob</title>asked as %s from %s", r.Host, r.RemoteAddr)
-	}))
-	if err != nil {
-		t.Fatal(err)
+	for i, title := range []string{"pc of alice", "nas of bob"} {
+		stop, err := hs[i].Host.Serve(hs[i].Host.Addr().String()+":80", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "<title>%s</title>asked as %s from %s", title, r.Host, r.RemoteAddr)
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	defer stop()
-	page.Run(t, "../page", script)
+	return script
 }

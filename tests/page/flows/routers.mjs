@@ -1,6 +1,6 @@
 /*
  * What people do on the pages of two real routers, each with a browser in its own LAN:
- * alice's home has the device pc, bob's has nas, with a web server that tells who asks.
+ * alice's home has the device pc, bob's has nas, each with a web server that tells who asks.
  */
 import assert from 'node:assert/strict';
 import { flows as app } from './htip.mjs';
@@ -14,32 +14,28 @@ async function firstView(home) {
 }
 
 export const flows = {
-	async 'first view'({ alice, say }) {
+	async 'first view'({ alice, config, say }) {
 		await alice.go('overview'); /* logs in */
 		const times = [];
-		for (let i = 0; i < 5; i++)
+		for (let i = 0; i < 9; i++)
 			times.push(await firstView(alice));
 		times.sort((a, b) => a - b);
-		say(`opened in ${times[2]} ms, the median of ${times.join(', ')}`);
-		assert.ok(times[2] < 5000, `${times[2]} ms`);
+		say(`opened in ${times[4]} ms, the median of ${times.join(', ')}`);
+		assert.ok(times[4] <= config.firstView, `${times[4]} ms; ${config.firstView} is the most`);
 	},
 
 	'request and approve': app['request and approve'],
 
-	async 'web server of the other home'({ alice, say }) {
-		await alice.go('hosts');
-		const link = alice.page.getByRole('link', { name: 'Open the web server of nas.bob.internal in a new tab' });
-		await link.waitFor({ timeout: 30_000 });
-		const [ tab ] = await Promise.all([ alice.page.waitForEvent('popup'), link.click() ]);
-		await tab.waitForLoadState();
-		assert.equal(await tab.title(), 'the disk of bob');
-		say(await tab.locator('body').textContent());
-		await tab.close();
-	},
-
-	/* bob sees alice's devices, too. */
-	async 'hosts at the other home'({ bob }) {
-		await bob.go('hosts');
-		await bob.page.getByRole('row').filter({ hasText: 'pc.alice.internal' }).waitFor({ timeout: 30_000 });
+	async 'web servers of the other home'({ alice, bob, say }) {
+		for (const [ here, name, title ] of [ [ alice, 'nas.bob.internal', 'nas of bob' ], [ bob, 'pc.alice.internal', 'pc of alice' ] ]) {
+			await here.go('hosts');
+			const link = here.page.getByRole('link', { name: `Open the web server of ${name} in a new tab` });
+			await link.waitFor({ timeout: 30_000 });
+			const [ tab ] = await Promise.all([ here.page.waitForEvent('popup'), link.click() ]);
+			await tab.waitForLoadState();
+			assert.equal(await tab.title(), title);
+			say(await tab.locator('body').textContent());
+			await tab.close();
+		}
 	}
 };
