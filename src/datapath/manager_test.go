@@ -539,6 +539,18 @@ func TestWatch(t *testing.T) {
 		t.Errorf("after the caller's end: %v, %v", e, states)
 	}
 
+	// Whoever hears of a link finds its routes there, whatever the look was for.
+	b.apply(t, Wanted{Tunnels: []Tunnel{homeA()}})
+	b.up(homeA())
+	if e := b.look(states, false); len(e) != 1 || !e[0].Up {
+		t.Errorf("up between two rounds: %v", e)
+	}
+	if !slices.ContainsFunc(b.kernel.rs, func(r route) bool { return r.Device == "htip-bob" }) {
+		t.Errorf("up is told before there are routes: %v", b.kernel.rs)
+	}
+	b.kernel.ls = nil
+	b.apply(t, Wanted{})
+
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	b.apply(t, Wanted{Tunnels: []Tunnel{homeA()}})

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -90,9 +91,16 @@ func (m *Manager) look(states map[string]State, all bool) []Event {
 			tunnels = append(tunnels, t)
 		}
 	}
-	if all && m.applied {
+	events := m.changed(states, tunnels)
+	// Whoever hears that a link is up may send at once.
+	if m.applied && (all || slices.ContainsFunc(events, func(e Event) bool { return e.Up })) {
 		m.follow()
 	}
+	return events
+}
+
+// changed are the tunnels whose states are not the noted ones, and notes them.
+func (m *Manager) changed(states map[string]State, tunnels []Tunnel) []Event {
 	if len(tunnels) == 0 {
 		return nil
 	}
