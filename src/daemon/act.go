@@ -237,7 +237,7 @@ func (d *Daemon) progressed(a htip.Progress) {
 	case htip.StepUp:
 		if t := d.tunnels[a.Peer]; t != nil {
 			if t.Since == 0 {
-				t.Since = uptime()
+				t.Since = int64(uptime() / time.Second)
 			}
 			if d.asked[a.Peer] { // by a person: from now on it comes back by itself
 				delete(d.asked, a.Peer)

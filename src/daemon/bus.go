@@ -386,22 +386,22 @@ func mappings(ms []htip.Mapping) ubus.Array {
 	return out
 }
 
-// uptime is the time since the router's start, in seconds. Unlike the date nobody sets
-// it, and unlike a process's own clock the next process goes on with it.
-func uptime() int64 {
+// uptime is the time since the router's start. Unlike the date nobody sets it, and unlike
+// a process's own clock the next process goes on with it.
+func uptime() time.Duration {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // every Linux since 2.6.39 has it
-	return max(1, int64(t.Sec))
+	return max(time.Second, time.Duration(t.Nano()))
 }
 
-// date is when something happened, in seconds since 1970, or 0 for what has not; then is
-// that time and up the present one after the router's start. Of a then that is not of this
-// start, as processes before this one have left it, nothing is known.
-func date(then, up, now int64) int64 {
+// date is when something happened, in seconds since 1970, or 0 for what has not: then is
+// that time in seconds and up the present one after the router's start. The second is the
+// same whenever it is asked.
+func date(then int64, up time.Duration, now time.Time) int64 {
 	if then == 0 {
 		return 0
 	}
-	return now - max(0, up-then)
+	return then + (now.UnixNano()-int64(up))/int64(time.Second)
 }
 
 // tunnelTable is a line of the connection table (¶124) for people.
@@ -420,7 +420,7 @@ func (d *Daemon) tunnelTable(s htip.Status) ubus.Table {
 		t = append(t, ubus.T("own", mappings(s.Before.Own), "theirs", mappings(s.Before.Theirs))...)
 	}
 	if x := d.tunnels[s.Peer]; x != nil {
-		t = append(t, ubus.T("device", device(s.Peer), "since", date(x.Since, uptime(), time.Now().Unix()))...)
+		t = append(t, ubus.T("device", device(s.Peer), "since", date(x.Since, uptime(), time.Now()))...)
 		if st := d.stats[device(s.Peer)]; st.State == datapath.Up {
 			t = append(t, ubus.T("kernel", st.Kernel, "rx_bytes", int64(st.In), "tx_bytes", int64(st.Out))...)
 		}

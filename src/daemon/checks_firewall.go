@@ -30,7 +30,7 @@ func (f *facts) checkFirewall(out *report) {
 		return
 	}
 	if z := f.zone("", datapath.DevicePrefix+"x", ""); z == "" {
-		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes\nmake it" + firewallAnew)
+		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes\nmake the zone" + firewallAnew)
 	} else {
 		f.checkZone(out, z)
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"time"
 
 	"htip/src/control"
 	"htip/src/datapath"
@@ -176,6 +177,9 @@ func decodeTunnels(t ubus.Table) (map[string]*tunnel, error) {
 		row, _ := f.Value.(ubus.Table)
 		r := reader{t: row}
 		x := &tunnel{Key: r.bytes("key"), Remote: r.addr("remote"), Secret: r.bytes("secret"), MTU: int(r.number("mtu", 1<<15)), Since: r.number("since", 1<<62)}
+		if up := int64(uptime() / time.Second); x.Since > up { // a date, as former versions wrote it
+			x.Since = max(1, up-max(0, time.Now().Unix()-x.Since))
+		}
 		x.Entry = htip.Entry{
 			Peer: f.Name, Domain: r.text("domain"), Protocol: htip.ParseProtocol(r.text("protocol")), TunnelID: uint32(r.number("id", 1<<32-1)),
 			Own: r.mappings("own"), Theirs: r.mappings("theirs"), OwnGateway: r.addr("gateway"), PeerGateway: r.addr("peer_gateway"),

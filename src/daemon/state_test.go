@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"htip/src/htip"
 	"htip/src/ubus"
@@ -23,7 +24,7 @@ func sample() map[string]*tunnel {
 			Theirs:     []htip.Mapping{{Network: px("192.168.1.0/24"), Substitute: px("10.1.2.0/24")}, {Network: px("192.168.7.0/24"), Substitute: px("192.168.7.0/24")}},
 			OwnGateway: netip.MustParseAddr("10.83.4.1"), PeerGateway: netip.MustParseAddr("10.1.2.1"), LocalPort: 17010,
 		},
-		Key: make([]byte, 32), Remote: netip.MustParseAddr("192.0.2.7"), Secret: []byte("0123456789abcdef"), MTU: 1410, Since: 1 << 33,
+		Key: make([]byte, 32), Remote: netip.MustParseAddr("192.0.2.7"), Secret: []byte("0123456789abcdef"), MTU: 1410, Since: 1,
 		old: true, // as of everything that comes from the file
 	}}
 }
@@ -155,13 +156,22 @@ func TestDate(t *testing.T) {
 		{0, 100, 5000, 0},
 		{40, 100, 5000, 4940},
 		{40, 100, 1_800_000_000, 1_799_999_940}, // NTP has answered
-		{1_700_000_000, 100, 5000, 5000},        // kept by a process that wrote dates
 	} {
-		if got := date(c.then, c.up, c.now); got != c.want {
-			t.Errorf("%+v: %d", c, got)
+		for later := time.Duration(0); later < 3*time.Second; later += 99 * time.Millisecond {
+			up, now := time.Duration(c.up)*time.Second+later+700*time.Millisecond, time.Unix(c.now, 750e6).Add(later)
+			if got := date(c.then, up, now); got != c.want {
+				t.Errorf("%+v, %v later: %d", c, later, got)
+			}
 		}
 	}
-	if a, b := uptime(), uptime(); a < 1 || b < a || b > a+5 {
+	if a, b := uptime(), uptime(); a < time.Second || b < a || b > a+5*time.Second {
 		t.Errorf("%d, %d", a, b)
+	}
+	// A process of a former version has left a date.
+	x := sample()
+	x["bob"].Since = time.Now().Unix() - 1
+	got, err := decodeTunnels(encodeTunnels(x))
+	if up := int64(uptime() / time.Second); err != nil || got["bob"].Since > up || got["bob"].Since < up-3 {
+		t.Errorf("%v, %v at %d", got["bob"], err, up)
 	}
 }

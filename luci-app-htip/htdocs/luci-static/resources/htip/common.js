@@ -535,18 +535,18 @@ const advices = {
 	'correct it in /etc/config/htip, then /etc/init.d/htip reload': 'correct it under Settings',
 	'ifstatus with its name says more; list interface names those that are shared': 'Network > Interfaces says more; those that are shared are chosen under Settings > Networks',
 	'htip connect % --wait shows what happens': 'connect % under Overview: you see there what happens',
-	'compare the keys by telephone: htip key there, htip peers here, and the other way round': 'has one of the homes got a new router or a new key? Compare the fingerprints by telephone, remove the home under Settings at both, and connect anew',
+	'compare the keys by telephone: htip key there, htip peers here, and the other way round': 'has that home got a new router? Remove it under Settings and connect anew; the page then shows a fingerprint: compare it by telephone before you agree. Otherwise see under Settings there whether this home is switched on',
 	'one of the homes lacks a package, or does not permit what both have: htip doctor at both': 'one of the homes lacks a package, or does not permit what both have: look at this page in both',
 	'somebody there has to approve this home: htip requests': 'somebody there has to approve this home, under Overview',
 	'the UDP ports are closed at the home that is called: htip doctor there': 'the UDP ports are closed at the home that is called: look at this page there',
 	'/etc/init.d/dnsmasq restart, then /etc/init.d/htip restart. Nothing in /etc/config/dhcp may name that zone': 'restart dnsmasq, and then htip, under System > Startup. No setting of DHCP and DNS may name that zone',
 	'if htip has started just now, wait some seconds; otherwise /etc/init.d/dnsmasq restart, then /etc/init.d/htip restart': 'if HTIP has started just now, wait some seconds; otherwise restart dnsmasq, and then htip, under System > Startup',
-	'make it anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart': 'under Network > Firewall add a zone htip that rejects input and forwarding, covers the device htip-+, and forwards to and from the zone lan; or install the package htip anew under System > Software',
-	'make the rules anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart': 'under Network > Firewall > Traffic Rules accept %1 from zone %2 to this device, before any rule that turns it away',
+	'make the zone anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart': 'under Network > Firewall add a zone htip: input and forward reject, the covered device htip-+, forwarding to and from the zone of your devices. Then under Traffic Rules accept TCP and UDP ports 53 and 4853, and ICMP echo requests, from that zone to this device',
+	'make the rules anew: /usr/share/htip/firewall.sh remove; /usr/share/htip/firewall.sh add; /etc/init.d/firewall reload; /etc/init.d/htip restart': 'under Network > Firewall > Traffic Rules switch on the rule that is named, or accept %1 from zone %2 to this device before any rule that turns it away',
 	'a section forwarding with option src % and option dest % is missing, then /etc/init.d/firewall reload': 'under Network > Firewall edit the zone % so that it may forward to the zone %',
 	'/etc/init.d/htip restart makes the rule follow the option': 'restart htip under System > Startup: the rule then follows the setting',
 	'fw4 check says what it thinks of it': 'look at Network > Firewall and at Status > System Log',
-	'take option masq out of the zone %, then /etc/init.d/firewall reload': 'under Network > Firewall switch Masquerading off in the zone %',
+	'take option masq out of the zone %, then /etc/init.d/firewall reload': 'under Network > Firewall switch (IPv4) Masquerading off in the zone %',
 	'the Internet line or its name servers are down; ifstatus wan shows them': 'the Internet line or its name servers are down; Network > Interfaces shows them',
 	"option domain of % must be that home's own name": "the public name of % under Settings must be that home's own",
 	'look at the WAN in LuCI under Network > Interfaces, and at option wan_device': 'look at the WAN under Network > Interfaces, and at Settings > Networks > Device towards the Internet',
@@ -558,16 +558,16 @@ const advices = {
 
 /* filled puts a row of the doctor together in the user's language: the text, and what to do. */
 function filled(row) {
-	if (row.format === undefined)
-		return [ row.text, row.advice ];
+	if (typeof row.format != 'string')
+		return [ row.text ?? '', row.advice ];
 	let i = 0;
 	const [ sentence, commands ] = row.format.split('\n');
 	/* LuCI's compiler of translations leaves \n as it is written. */
-	const [ text, ...advice ] = advices[commands] ? [ _(sentence), _(advices[commands]) ] : _(row.format).split(/\n|\\n/);
+	const [ text, ...advice ] = Object.prototype.hasOwnProperty.call(advices, commands) ? [ _(sentence), _(advices[commands]) ] : _(row.format).split(/\n|\\n/);
 	/* An argument may begin with one of the reasons; the other home's name is none. */
 	const word = a => row.id == 'peer:' + a ? a : why({ error: a, reason: Object.keys(reasons).find(r => a == r || a.startsWith(r + ': ')) });
 	/* %2 is the second one, for languages with another order. */
-	const fill = s => s.replace(/%([1-9])?/g, (all, n) => word(row.args?.[n ? n - 1 : i++] ?? ''));
+	const fill = s => s.replace(/%([1-9])?/g, (all, n) => word(String(row.args?.[n ? n - 1 : i++] ?? '')));
 	return [ fill(text), fill(advice.join('\n')) ];
 }
 
