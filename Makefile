@@ -36,12 +36,15 @@ RACED   := ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubu
 demo: setup
 	go run ./tests/qemu/demo
 
+test: ROUTERS := arm64
 test: setup lint unraced race big-endian page qemu
 
 check: lint unit
 
+# ROUTERS of these architectures, besides mipsel.
+ROUTERS ?=
 setup:
-	scripts/setup
+	scripts/setup $(ROUTERS)
 
 lint:
 	@fmt=$$(gofmt -l src tests openwrt); test -z "$$fmt" || { echo "gofmt would change: $$fmt"; exit 1; }

@@ -588,6 +588,29 @@ func TestReloadAsksNetifd(t *testing.T) {
 	})
 }
 
+// TestReloadPlans: what addresses are taken from is changed before a reload is over, and
+// so before the next request that somebody makes.
+func TestReloadPlans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := lonely(t, t.TempDir(), config.Key{1})
+		d.opt.Config = filepath.Join(t.TempDir(), "htip")
+		_, run := following(t, d, "", func(context.Context) ([]iface, error) { return interfaces(t, "two-lines"), nil })
+		run(time.Minute)
+		for _, options := range []string{"list pool 172.20.0.0/16", "list pool 172.20.0.0/16\noption candidates sequential", "list network 192.168.1.0/24", ""} {
+			if err := os.WriteFile(d.opt.Config, []byte("config htip main\noption enabled 1\n"+options+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if d.reload() {
+				t.Fatal("a restart is wanted")
+			}
+			now := d.home
+			if run(time.Minute); !sameHome(now, d.home) {
+				t.Errorf("%q: %+v after the reload, %+v a while later", options, now, d.home)
+			}
+		}
+	})
+}
+
 // interfaces are those of a recorded answer.
 func interfaces(t *testing.T, name string) []iface {
 	t.Helper()

@@ -46,9 +46,9 @@ type dpResult struct {
 }
 
 // withDptool is the files of a router that can run dptool.
-func withDptool(t *testing.T) map[string]lab.File {
+func withDptool(t *testing.T, arch lab.Arch) map[string]lab.File {
 	t.Helper()
-	path, err := lab.GoBuild(context.Background(), "htip/tests/qemu/dptool", lab.Mipsel)
+	path, err := lab.GoBuild(context.Background(), "htip/tests/qemu/dptool", arch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +120,8 @@ type dpHomes struct {
 
 func newDPHomes(t *testing.T, newLab func(*testing.T) (context.Context, *lab.Lab)) dpHomes {
 	t.Helper()
-	files := withDptool(t)
 	ctx, l := newLab(t)
+	files := withDptool(t, l.Arch())
 	add := func(name string, lans ...lab.LAN) *lab.Router {
 		r, err := l.AddRouter(ctx, lab.RouterConfig{Name: name, LAN: lans, Files: files})
 		if err != nil {
@@ -208,7 +208,7 @@ const (
 )
 
 func TestDatapath(t *testing.T) {
-	h := newDPHomes(t, newLab)
+	h := newDPHomes(t, newLabMIPS)
 	ctx, a, b := h.ctx, h.a, h.b
 	wa, wb := dpPair(a, b, netA, subA, netA, subB)
 	beforeA, beforeB := snapshot(ctx, a), snapshot(ctx, b)

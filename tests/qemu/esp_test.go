@@ -290,7 +290,7 @@ func testDisturbed(ctx context.Context, t *testing.T, a, b *homes.Home) {
 
 // TestESPByAES: a home whose kernel has no ChaCha20-Poly1305 gets AES-GCM.
 func TestESPByAES(t *testing.T) {
-	ctx, l := newLab(t)
+	ctx, l := newLabMIPS(t)
 	specs := wg11().specs()
 	for i := range specs {
 		specs[i].Main += "\tlist protocol 'l2tp-esp'\n"

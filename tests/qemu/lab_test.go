@@ -22,7 +22,7 @@ import (
 // 10.0.0.5, called "pc" and "nas".
 func twoHomes(t *testing.T, files map[string]lab.File) (context.Context, *lab.Lab, *lab.Router, *lab.Router) {
 	t.Helper()
-	ctx, l := newLab(t)
+	ctx, l := newLabMIPS(t)
 	home := func(name, host, hostName string) *lab.Router {
 		addr := netip.MustParseAddr(host)
 		r, err := l.AddRouter(ctx, lab.RouterConfig{

@@ -32,7 +32,7 @@ func TestFirstView(t *testing.T) {
 
 // pages are those of two routers, alice's and bob's.
 func pages(t *testing.T) page.Script {
-	ctx, l := newLab(t)
+	ctx, l := newLabMIPS(t)
 	hs, err := homes.Start(ctx, l,
 		homes.Spec{Name: "alice", LAN: lan("192.168.1.1/24", "192.168.1.4", "pc"), Strangers: true},
 		homes.Spec{Name: "bob", LAN: lan("192.168.1.1/24", "192.168.1.5", "nas"), Strangers: true})

@@ -134,6 +134,7 @@ func (f *firm) until(h *homes.Home, limit time.Duration, command string) time.Du
 	f.Helper()
 	begin := time.Now()
 	for {
+		look := time.Now()
 		res, err := h.Router.Run(f.ctx, command)
 		if err == nil && res.Code == 0 {
 			return time.Since(begin)
@@ -141,7 +142,7 @@ func (f *firm) until(h *homes.Home, limit time.Duration, command string) time.Du
 		if time.Since(begin) > limit {
 			f.Fatalf("%s: not within %v: %s: %s (%v)\n%s", h.Name, limit, command, res.Output, err, h.Log())
 		}
-		time.Sleep(100 * time.Millisecond)
+		homes.Pause(time.Since(look))
 	}
 }
 
@@ -341,7 +342,8 @@ END
 uci commit firewall; /etc/init.d/firewall reload
 uci add_list htip.main.interface=lan; uci add_list htip.main.interface=guest; uci commit htip; reload_config htip`)
 	var guest netip.Prefix
-	for begin := time.Now(); !guest.IsValid(); time.Sleep(200 * time.Millisecond) {
+	for begin := time.Now(); !guest.IsValid(); {
+		look := time.Now()
 		tn, err := f.b.Tunnel(f.ctx, "alice")
 		if err == nil && tn.State == "up" {
 			for _, m := range tn.Theirs {
@@ -353,6 +355,7 @@ uci add_list htip.main.interface=lan; uci add_list htip.main.interface=guest; uc
 		if time.Since(begin) > late {
 			f.Fatalf("bob does not learn of the guests: %+v, %v\n%s", tn, err, f.a.Log())
 		}
+		homes.Pause(time.Since(look))
 	}
 	at := guest.Addr().As4()
 	at[3] = 9

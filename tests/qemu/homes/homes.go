@@ -175,6 +175,7 @@ func (h *Home) StartDaemon(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
+		begin := time.Now()
 		res, err := h.Router.Run(ctx, "htip status --json")
 		if err == nil && res.Code == 0 {
 			return nil
@@ -182,9 +183,13 @@ func (h *Home) StartDaemon(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("htipd on %s does not answer: %s\n%s", h.Name, res.Output, h.Log())
 		}
-		time.Sleep(200 * time.Millisecond)
+		Pause(time.Since(begin))
 	}
 }
+
+// Pause between two looks at a router is as long as a look, which may be a good part of what
+// an emulated router can do: watched all the time it would be half as fast.
+func Pause(look time.Duration) { time.Sleep(max(100*time.Millisecond, min(look, time.Second))) }
 
 // StopDaemon ends htipd as procd does and waits for its end.
 func (h *Home) StopDaemon(ctx context.Context) error {
@@ -285,6 +290,7 @@ func (h *Home) WaitState(ctx context.Context, peer, state string) (Tunnel, error
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
+		begin := time.Now()
 		t, err := h.Tunnel(ctx, peer)
 		if err == nil && t.State == state {
 			return t, nil
@@ -292,6 +298,6 @@ func (h *Home) WaitState(ctx context.Context, peer, state string) (Tunnel, error
 		if ctx.Err() != nil {
 			return t, fmt.Errorf("%s: the tunnel to %s is %s, not %s (%v)\n%s", h.Name, peer, t.State, state, err, h.Log())
 		}
-		time.Sleep(100 * time.Millisecond)
+		Pause(time.Since(begin))
 	}
 }

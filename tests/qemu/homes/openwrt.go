@@ -176,6 +176,7 @@ func (h *Home) WaitAnswer(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
+		begin := time.Now()
 		res, err := h.Router.Run(ctx, "htip status --json")
 		if err == nil && res.Code == 0 {
 			return nil
@@ -183,6 +184,6 @@ func (h *Home) WaitAnswer(ctx context.Context, limit time.Duration) error {
 		if ctx.Err() != nil {
 			return errors.Join(fmt.Errorf("htipd on %s does not answer: %s\n%s", h.Name, res.Output, h.Log()), err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		Pause(time.Since(begin))
 	}
 }

@@ -217,8 +217,18 @@ func (h *Host) Resolver() netip.AddrPort {
 	return netip.AddrPortFrom(h.lan.Router.Addr(), 53)
 }
 
-// Query asks the host's resolver one question over UDP and returns the whole answer.
+// Query asks the host's resolver one question over UDP and returns the whole answer. It asks
+// again for two seconds where nobody listens: a router restarts dnsmasq when names change.
 func (h *Host) Query(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		answer, err := h.query(ctx, name, qtype)
+		if !errors.Is(err, syscall.ECONNREFUSED) || time.Since(begin) > 2*time.Second {
+			return answer, err
+		}
+	}
+}
+
+func (h *Host) query(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	conn, err := h.Dial(ctx, "udp", h.Resolver().String())
 	if err != nil {
 		return nil, err
