@@ -30,7 +30,12 @@ var (
 // InternetText is what the web server at InternetHost answers.
 const InternetText = "internet\n"
 
-const bridge = "br-inet"
+// Each provider's lines are on a wire of their own: on a common one a router answers ARP for
+// each of its addresses on both cards.
+const (
+	bridge  = "br-inet"
+	bridge2 = "br-inet2"
+)
 
 // Internet joins the routers' WANs. It knows no home's private addresses: a packet that leaves
 // a home with one gets no answer.
@@ -56,10 +61,12 @@ func newInternet(ctx context.Context, slot int) (*Internet, error) {
 
 func (in *Internet) setUp() error {
 	snooping := false
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = bridge
-	if err := in.ns.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
-		return fmt.Errorf("add bridge: %w", err)
+	for _, name := range []string{bridge, bridge2} {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = name
+		if err := in.ns.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+			return fmt.Errorf("add bridge: %w", err)
+		}
 	}
 	err := in.ns.do(func() error {
 		return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644)
@@ -68,12 +75,12 @@ func (in *Internet) setUp() error {
 		return err
 	}
 	for _, a := range [][2]string{{bridge, netip.PrefixFrom(InternetGateway, InternetWAN.Bits()).String()},
-		{bridge, netip.PrefixFrom(InternetGateway2, InternetWAN2.Bits()).String()}, {"lo", InternetHost.String() + "/32"}, {"lo", InternetDNS.String() + "/32"}} {
+		{bridge2, netip.PrefixFrom(InternetGateway2, InternetWAN2.Bits()).String()}, {"lo", InternetHost.String() + "/32"}, {"lo", InternetDNS.String() + "/32"}} {
 		if err := in.ns.addAddr(a[0], a[1]); err != nil {
 			return err
 		}
 	}
-	if err := in.ns.up(bridge); err != nil {
+	if err := errors.Join(in.ns.up(bridge), in.ns.up(bridge2)); err != nil {
 		return err
 	}
 	stop, err := in.Serve(netip.AddrPortFrom(InternetHost, 80).String(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -86,8 +93,8 @@ func (in *Internet) setUp() error {
 	return in.serveDNS()
 }
 
-// port makes a tap and plugs it into the bridge.
-func (in *Internet) port(device string) (*os.File, error) {
+// port makes a tap and plugs it into a bridge.
+func (in *Internet) port(bridge, device string) (*os.File, error) {
 	tap, err := in.ns.tap(device)
 	if err != nil {
 		return nil, err

@@ -226,7 +226,7 @@ func (l *Lab) AddRouter(ctx context.Context, c RouterConfig) (*Router, error) {
 	}
 	r := &Router{Name: c.Name, arch: l.arch, lab: l, config: c, number: len(l.routers) + 1}
 	l.routers = append(l.routers, r)
-	wan, err := l.internet.port("wan-" + c.Name)
+	wan, err := l.internet.port(bridge, "wan-" + c.Name)
 	if err != nil {
 		return nil, fmt.Errorf("router %s: %w", c.Name, err)
 	}
@@ -237,7 +237,7 @@ func (l *Lab) AddRouter(ctx context.Context, c RouterConfig) (*Router, error) {
 		}
 	}
 	if c.SecondWAN { // last: its place tells its name
-		second, err := l.internet.port("wan2-" + c.Name)
+		second, err := l.internet.port(bridge2, "wan2-" + c.Name)
 		if err != nil {
 			return nil, fmt.Errorf("router %s: %w", c.Name, err)
 		}
