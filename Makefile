@@ -7,7 +7,8 @@
 # make bench       times and throughput on emulated routers
 # make po          what is to be translated of LuCI's page anew, and translations up to date
 # make ipk         packages for routers with opkg, and a feed of them, in build/ipk
-# make test-arm    ARM homes in QEMU; fetches what make test does not need
+# make qemu-mips   the tests on routers, those on MIPS that make test runs on arm64, too
+# make test-arm    ARM homes in QEMU; fetches packages of a third architecture
 # make sim         SEEDS worlds of many gateways, with everything going wrong
 # make exhaustive  every order of events of two gateways
 
@@ -31,20 +32,17 @@ FIGURES := TestConnectTime|TestThroughput|TestDatapathTimes|TestFirstView
 # Packages with goroutines: make test runs them under the race detector, and not once more without.
 RACED   := ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd ./tests/page/bridge
 
-.PHONY: demo test bench ipk test-arm test-mips check lint unit unraced qemu setup size program race fuzz sim scale exhaustive
+.PHONY: demo test bench ipk test-arm test-mips check lint unit unraced qemu qemu-mips setup size program race fuzz sim scale exhaustive
 
 demo: setup
 	go run ./tests/qemu/demo
 
-test: ROUTERS := arm64
 test: setup lint unraced race big-endian page qemu
 
 check: lint unit
 
-# ROUTERS of these architectures, besides mipsel.
-ROUTERS ?=
 setup:
-	scripts/setup $(ROUTERS)
+	scripts/setup
 
 lint:
 	@fmt=$$(gofmt -l src tests openwrt); test -z "$$fmt" || { echo "gofmt would change: $$fmt"; exit 1; }
@@ -86,8 +84,13 @@ page: setup
 # or the package on a router like OpenWrt, which is in another program, would wait for it alone.
 LABS ?= 2
 qemu:
+	scripts/setup arm64
 	go test -tags qemu -count 1 -timeout 25m -v -run '$(ALONE)' ./tests/qemu -slower 3
 	go test -tags qemu -count 1 -timeout 60m -p $(LABS) -parallel $(LABS) -skip '$(ALONE)|$(FIGURES)|TestArm' ./tests/qemu ./tests/qemu/firmware
+
+# Everything on the processor that most routers have, before a release.
+qemu-mips: setup
+	go test -tags qemu -count 1 -timeout 60m -parallel $(LABS) -skip '$(ALONE)|$(FIGURES)' ./tests/qemu -arch mipsel
 
 # Tests that only measure: they fail when something is far too slow.
 bench: setup

@@ -382,7 +382,7 @@ func (d *Daemon) reload() bool {
 	d.cfg, d.problems = cfg, problems
 	d.setLevel()
 	d.log.Info("configuration taken over", "peers", len(cfg.Peers))
-	if m := &cfg.Main; !slices.Equal(was.Networks, m.Networks) || !slices.Equal(was.Pool, m.Pool) || was.Candidates != m.Candidates {
+	if plansAnew(&was, &cfg.Main) {
 		d.homeChanged() // at once: nobody else has to be asked
 	}
 	d.lookAtHome() // netifd may have other names for what the kernel has had all the time

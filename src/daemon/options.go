@@ -96,6 +96,17 @@ const (
 	silentLimit = 10 * time.Second // for the first message on a connection that a peer opened
 )
 
+// plansAnew tells whether addresses are planned otherwise after a change of the main
+// section, and netifd need not be asked how: what an interface is called may have changed,
+// too, and its last answer would leave the interface out.
+func plansAnew(a, b *config.Main) bool {
+	if len(b.Networks)+len(b.LANDevices) == 0 && !slices.Equal(a.Interfaces, b.Interfaces) {
+		return false
+	}
+	return !slices.Equal(a.Networks, b.Networks) || !slices.Equal(a.LANDevices, b.LANDevices) ||
+		!slices.Equal(a.Pool, b.Pool) || a.Candidates != b.Candidates
+}
+
 // needsRestart tells whether a change of the main section can't be taken over
 // while running.
 func needsRestart(a, b *config.Main) bool {

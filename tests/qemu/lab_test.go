@@ -20,9 +20,9 @@ import (
 
 // twoHomes boots homes a and b that use the same network: routers 10.0.0.1, hosts 10.0.0.4 and
 // 10.0.0.5, called "pc" and "nas".
-func twoHomes(t *testing.T, files map[string]lab.File) (context.Context, *lab.Lab, *lab.Router, *lab.Router) {
+func twoHomes(t *testing.T, newLab func(*testing.T) (context.Context, *lab.Lab), files map[string]lab.File) (context.Context, *lab.Lab, *lab.Router, *lab.Router) {
 	t.Helper()
-	ctx, l := newLabMIPS(t)
+	ctx, l := newLab(t)
 	home := func(name, host, hostName string) *lab.Router {
 		addr := netip.MustParseAddr(host)
 		r, err := l.AddRouter(ctx, lab.RouterConfig{
@@ -44,9 +44,14 @@ func twoHomes(t *testing.T, files map[string]lab.File) (context.Context, *lab.La
 	return ctx, l, a, b
 }
 
-// TestLab shows that the lab is what other tests take it for.
+// TestLab shows that the lab is what other tests take it for, whatever routers they have.
 func TestLab(t *testing.T) {
-	ctx, l, a, b := twoHomes(t, nil)
+	t.Run("MIPS", func(t *testing.T) { testLab(t, newLabMIPS) })
+	t.Run("any", func(t *testing.T) { testLab(t, newLab) })
+}
+
+func testLab(t *testing.T, newLab func(*testing.T) (context.Context, *lab.Lab)) {
+	ctx, l, a, b := twoHomes(t, newLab, nil)
 	hostA, hostB := l.Host(a, 0), l.Host(b, 0)
 
 	t.Run("commands", func(t *testing.T) { testCommands(ctx, t, a) })

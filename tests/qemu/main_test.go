@@ -27,7 +27,7 @@ const sequential = "\toption candidates 'sequential'\n\tlist pool '10.0.0.0/8'\n
 
 // anyArch is for tests of what is the same on every router. arm64 is emulated with a third of
 // the work of MIPS: its MMU needs no exception for a page, its multiplier has 64 bits.
-var anyArch = flag.String("arch", lab.Arm64.Name, "processor of the routers of tests that do not insist on one: mipsel or arm64")
+var anyArch = flag.String("arch", lab.Arm64.Name, "processor of the routers of tests that insist on none, such as mipsel")
 
 // newLab waits for a slot; the context it returns begins after that. Another test may
 // run at the same time.

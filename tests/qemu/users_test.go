@@ -48,7 +48,7 @@ func wgQuick(ctx context.Context, t *testing.T, r *lab.Router, text string) (gat
 // TestUsers: a phone on the Internet reaches the home that it is a user of, and
 // the other home only when it may.
 func TestUsers(t *testing.T) {
-	ctx, l := newLab(t)
+	ctx, l := newLabMIPS(t)
 	phone, err := l.AddRouter(ctx, lab.RouterConfig{Name: "phone", LAN: []lab.LAN{lan("172.20.7.1/24", "172.20.7.2", "nobody")}})
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 //go:build qemu
 
 // Package arm_test connects two ARM homes. It is not among the other tests on routers, because
-// it needs what "scripts/setup armhf arm64" fetches.
+// it needs what "scripts/setup armhf" fetches besides.
 package arm_test
 
 import (

@@ -114,7 +114,8 @@ func (c *Capture) Stop() error {
 }
 
 // Capture collects the packets on the host's network card, sent and received: what a host of
-// the LAN sees on the wire. On the Internet it is the bridge: all that the homes send.
+// the LAN sees on the wire. On the Internet it is the first provider's bridge: all that the
+// homes send by their first lines.
 func (h *Host) Capture() (*Capture, error) {
 	fd := -1
 	err := h.ns.do(func() error {

@@ -225,6 +225,9 @@ func (h *Host) Query(ctx context.Context, name string, qtype uint16) (*dns.Msg, 
 		if !errors.Is(err, syscall.ECONNREFUSED) || time.Since(begin) > 2*time.Second {
 			return answer, err
 		}
+		if h.router != nil {
+			h.router.lab.logf("%s: nobody answers questions for names", h.ns.name)
+		}
 	}
 }
 

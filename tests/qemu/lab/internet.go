@@ -94,12 +94,12 @@ func (in *Internet) setUp() error {
 }
 
 // port makes a tap and plugs it into a bridge.
-func (in *Internet) port(bridge, device string) (*os.File, error) {
+func (in *Internet) port(wire, device string) (*os.File, error) {
 	tap, err := in.ns.tap(device)
 	if err != nil {
 		return nil, err
 	}
-	br, err := in.ns.nl.LinkByName(bridge)
+	br, err := in.ns.nl.LinkByName(wire)
 	var l netlink.Link
 	if err == nil {
 		l, err = in.ns.nl.LinkByName(device)

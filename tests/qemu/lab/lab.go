@@ -2,7 +2,7 @@
 // kernel of their own; their LANs' hosts and the Internet are network namespaces of this
 // machine. It needs root and what scripts/setup installs.
 //
-//	host A ─ lan1 [router A] wan ─┬─ Internet (bridge, DNS, web server) ─┬─ wan [router B] lan1 ─ host B
+//	host A ─ lan1 [router A] wan ─┬─ Internet (a bridge for each provider, DNS, web server) ─┬─ wan [router B] lan1 ─ host B
 //
 // The tap device in a LAN's namespace is the network card of the LAN's hosts: what is captured
 // there is what a host sees.
@@ -25,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options of a lab. The zero value is usual.
+// Options of a lab.
 type Options struct {
 	Arch  Arch                             // of the routers; Mipsel unless given
 	Alone bool                             // no other lab at the same time: something is measured
@@ -226,7 +226,7 @@ func (l *Lab) AddRouter(ctx context.Context, c RouterConfig) (*Router, error) {
 	}
 	r := &Router{Name: c.Name, arch: l.arch, lab: l, config: c, number: len(l.routers) + 1}
 	l.routers = append(l.routers, r)
-	wan, err := l.internet.port(bridge, "wan-" + c.Name)
+	wan, err := l.internet.port(bridge, "wan-"+c.Name)
 	if err != nil {
 		return nil, fmt.Errorf("router %s: %w", c.Name, err)
 	}
@@ -237,7 +237,7 @@ func (l *Lab) AddRouter(ctx context.Context, c RouterConfig) (*Router, error) {
 		}
 	}
 	if c.SecondWAN { // last: its place tells its name
-		second, err := l.internet.port(bridge2, "wan2-" + c.Name)
+		second, err := l.internet.port(bridge2, "wan2-"+c.Name)
 		if err != nil {
 			return nil, fmt.Errorf("router %s: %w", c.Name, err)
 		}
