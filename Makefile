@@ -32,17 +32,20 @@ FIGURES := TestConnectTime|TestThroughput|TestDatapathTimes|TestFirstView
 # Packages with goroutines: make test runs them under the race detector, and not once more without.
 RACED   := ./src/cli ./src/control ./src/daemon ./src/dns ./src/ubus ./tests/ubusd ./tests/page/bridge
 
-.PHONY: demo test bench ipk test-arm test-mips check lint unit unraced qemu qemu-mips setup size program race fuzz sim scale exhaustive
+.PHONY: demo test bench ipk test-arm test-mips check lint unit unraced qemu qemu-mips setup setup-arm64 size program race fuzz sim scale exhaustive
 
 demo: setup
 	go run ./tests/qemu/demo
 
-test: setup lint unraced race big-endian page qemu
+test: setup-arm64 lint unraced race big-endian page qemu
 
 check: lint unit
 
 setup:
 	scripts/setup
+
+setup-arm64:
+	scripts/setup arm64
 
 lint:
 	@fmt=$$(gofmt -l src tests openwrt); test -z "$$fmt" || { echo "gofmt would change: $$fmt"; exit 1; }
@@ -83,8 +86,7 @@ page: setup
 # Two labs at a time: emulated routers wait more than they work. What measures runs alone, before,
 # or the package on a router like OpenWrt, which is in another program, would wait for it alone.
 LABS ?= 2
-qemu:
-	scripts/setup arm64
+qemu: setup-arm64
 	go test -tags qemu -count 1 -timeout 25m -v -run '$(ALONE)' ./tests/qemu -slower 3
 	go test -tags qemu -count 1 -timeout 60m -p $(LABS) -parallel $(LABS) -skip '$(ALONE)|$(FIGURES)|TestArm' ./tests/qemu ./tests/qemu/firmware
 

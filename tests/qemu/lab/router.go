@@ -162,7 +162,7 @@ func (r *Router) arguments() []string {
 		"-kernel", r.lab.image.Kernel, "-initrd", r.path("initrd"),
 		// The kernel's tests of its ciphers would take a second of each boot. The emulator keeps what
 		// it has translated by virtual address: a program that lies elsewhere each time is translated
-		// each time, which is three quarters of what an iptables costs.
+		// each time, which is two thirds of what an iptables costs, or more.
 		"-append", "console="+r.arch.Console+" panic=-1 quiet cryptomgr.notests audit=0 lsm= norandmaps "+r.arch.Kernel,
 		"-chardev", "socket,id=serial,server=on,wait=off,path="+r.path("serial")+",logfile="+r.path("boot.log"),
 		"-serial", "chardev:serial",
