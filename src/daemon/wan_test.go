@@ -32,7 +32,7 @@ func connected(t *testing.T) (ours, theirs *control.Conn, us *control.Identity) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.77.9:0")
+	free, err := net.Listen("tcp", "127.0.76.9:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,7 @@ type Home struct {
 	Lacking atomic.Bool  // the kernel has no L2TP
 	Way     atomic.Int32 // by which device the kernel sends to everybody
 
+	ours    net.Listener // of the first home: keeps other towns out of its network
 	bus     *ubusd.Broker
 	stop    context.CancelFunc
 	ended   chan struct{}
@@ -84,11 +85,16 @@ func (l *Log) String() string {
 // listen on one port, any for 0; the first has an address such as 127.0.77.1, the
 // next .2 …. Nothing is configured and no daemon runs yet.
 func New(dir string, port int, names ...string) ([]*Home, error) {
-	first, err := free(port)
+	ours, first, err := free(port)
 	if err != nil {
 		return nil, err
 	}
 	var homes []*Home
+	defer func() {
+		if len(homes) == 0 {
+			ours.Close()
+		}
+	}()
 	addr := first.Addr()
 	for _, n := range names {
 		h := &Home{
@@ -98,7 +104,9 @@ func New(dir string, port int, names ...string) ([]*Home, error) {
 		}
 		addr = addr.Next()
 		h.Path.ApplyFunc = h.applied
-		homes = append(homes, h)
+		if homes = append(homes, h); len(homes) == 1 {
+			h.ours = ours
+		}
 		if err := h.prepare(); err != nil {
 			Close(homes)
 			return nil, fmt.Errorf("home %s: %w", n, err)
@@ -112,17 +120,23 @@ func New(dir string, port int, names ...string) ([]*Home, error) {
 	return homes, nil
 }
 
-// free finds a loopback network in which a port is free: other tests may run.
-func free(port int) (netip.AddrPort, error) {
-	var l net.Listener
-	var err error
+// free finds a loopback network in which no other town is, and a port of it. Other
+// tests may run at the same time, and a home that is started anew wants its port
+// again: as long as ours is open the network is this town's.
+func free(port int) (ours net.Listener, first netip.AddrPort, err error) {
 	for third := 77; third < 255; third++ {
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.%d.1:%d", third, port)); err == nil {
-			defer l.Close()
-			return netip.ParseAddrPort(l.Addr().String())
+		if ours, err = net.Listen("tcp", fmt.Sprintf("127.0.%d.254:4847", third)); err != nil {
+			continue
 		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.%d.1:%d", third, port)); err != nil { // somebody who is no town
+			ours.Close()
+			continue
+		}
+		defer l.Close()
+		return ours, netip.MustParseAddrPort(l.Addr().String()), nil
 	}
-	return netip.AddrPort{}, err
+	return nil, netip.AddrPort{}, fmt.Errorf("no free network on loopback: %w", err)
 }
 
 // prepare makes the home's directory, key and bus.
@@ -146,6 +160,9 @@ func Close(homes []*Home) error {
 		errs = append(errs, h.Stop())
 		if h.bus != nil {
 			h.bus.Close()
+		}
+		if h.ours != nil {
+			h.ours.Close()
 		}
 	}
 	return errors.Join(errs...)
@@ -234,7 +251,11 @@ func (h *Home) Start() error {
 	}
 }
 
+// answers asks once. A call that ubusd gives to a daemon that is about to end is
+// never answered, so it must not wait for long.
 func (h *Home) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	c, err := ubus.Dial(ctx, h.Socket())
 	if err != nil {
 		return err
