@@ -34,6 +34,11 @@ const (
 func askNetifd(ctx context.Context, opt ubus.Options, socket string) ([]iface, error) {
 	ctx, cancel := context.WithTimeout(ctx, netifdLimit)
 	defer cancel()
+	return dumpOf(ctx, opt, socket)
+}
+
+// dumpOf is askNetifd for as long as ctx lasts.
+func dumpOf(ctx context.Context, opt ubus.Options, socket string) ([]iface, error) {
 	c, err := opt.Dial(ctx, socket)
 	if err != nil {
 		return nil, err

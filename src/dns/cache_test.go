@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -58,41 +58,39 @@ func TestCacheBounded(t *testing.T) {
 func goSpawn(f func()) bool { go f(); return true }
 
 func TestFlightsOnce(t *testing.T) {
-	var fs flights[string, int]
-	var runs atomic.Int32
-	release := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 50 {
-		wg.Go(func() {
-			v, err := fs.do(context.Background(), "k", goSpawn, func() int {
-				runs.Add(1)
-				<-release
-				return 7
-			})
-			if v != 7 || err != nil {
-				t.Error(v, err)
-			}
-		})
-	}
-	for runs.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	// Who does not want to wait goes away alone.
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := fs.do(ctx, "k", goSpawn, func() int { t.Error("ran again"); return 0 }); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	time.Sleep(10 * time.Millisecond)
-	close(release)
-	wg.Wait()
-	if n := runs.Load(); n != 1 {
-		t.Errorf("ran %d times", n)
-	}
-	if len(fs.open) != 0 {
-		t.Error("something is left")
-	}
-	if _, err := fs.do(context.Background(), "k", func(func()) bool { return false }, func() int { return 0 }); !errors.Is(err, ErrClosed) || len(fs.open) != 0 {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var fs flights[string, int]
+		var runs atomic.Int32
+		release := make(chan struct{})
+		for range 50 {
+			go func() {
+				v, err := fs.do(context.Background(), "k", goSpawn, func() int {
+					runs.Add(1)
+					<-release
+					return 7
+				})
+				if v != 7 || err != nil {
+					t.Error(v, err)
+				}
+			}()
+		}
+		synctest.Wait() // all fifty
+		// Who does not want to wait goes away alone.
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := fs.do(ctx, "k", goSpawn, func() int { t.Error("ran again"); return 0 }); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		close(release)
+		synctest.Wait()
+		if n := runs.Load(); n != 1 {
+			t.Errorf("ran %d times", n)
+		}
+		if len(fs.open) != 0 {
+			t.Error("something is left")
+		}
+		if _, err := fs.do(context.Background(), "k", func(func()) bool { return false }, func() int { return 0 }); !errors.Is(err, ErrClosed) || len(fs.open) != 0 {
+			t.Error(err)
+		}
+	})
 }

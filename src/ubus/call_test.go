@@ -229,7 +229,7 @@ func TestTimeout(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := c.Call(ctx, "rig.test", "slow", ubus.Table{ubus.F("ms", 5000)}); !errors.Is(err, context.Canceled) {
+	if _, err := dial(t, path, ubus.Options{}).Call(ctx, "rig.test", "slow", ubus.Table{ubus.F("ms", 5000)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	time.AfterFunc(20*time.Millisecond, func() { server.Close() })
@@ -280,8 +280,9 @@ func TestConnectionLost(t *testing.T) {
 func TestHandlerContext(t *testing.T) {
 	path := socket(t)
 	b := broker(t, path)
-	ended := make(chan error, 1)
+	began, ended := make(chan bool, 2), make(chan error, 2)
 	object := &ubus.Object{Name: "wait", Methods: []ubus.Method{{Name: "wait", Handler: func(ctx context.Context, r *ubus.Request) (ubus.Table, error) {
+		began <- true
 		<-ctx.Done()
 		ended <- ctx.Err()
 		return nil, ctx.Err()
@@ -294,6 +295,7 @@ func TestHandlerContext(t *testing.T) {
 	if _, err := c.Call(within(t, patience), "wait", "wait", nil); !errors.Is(err, ubus.ErrTimeout) {
 		t.Errorf("status of a handler that took too long: %v", err)
 	}
+	receive(t, "begin of the handler", began)
 	if err := receive(t, "end of the handler", ended); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
@@ -301,7 +303,7 @@ func TestHandlerContext(t *testing.T) {
 	server = dial(t, path, ubus.Options{})
 	eventually(t, "the path is free again", func() bool { return server.Publish(within(t, patience), object) == nil })
 	kicked := make(chan bool, 1)
-	time.AfterFunc(30*time.Millisecond, func() { b.KickAll(); kicked <- true })
+	go func() { <-began; b.KickAll(); kicked <- true }()
 	if _, err := c.Call(within(t, patience), "wait", "wait", nil); !errors.Is(err, ubus.ErrConnectionFailed) {
 		t.Error(err)
 	}
