@@ -33,6 +33,7 @@ func (f *facts) checkFirewall(out *report) {
 		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes\nmake the zone" + firewallAnew)
 	} else {
 		f.checkZone(out, z)
+		f.checkPorts(out, z, "udp", onePort(datapath.NamesPort), "", "tunnels don't come up, and names of devices here can't be looked up")
 	}
 	wan := "wan"
 	if len(f.lines) > 0 {
@@ -89,17 +90,22 @@ func (f *facts) forwards(from, to string) bool {
 			return true
 		}
 	}
-	return f.accepts("defaults", "", "forward")
+	return f.accepts("", "forward")
 }
 
-// accepts tells whether a zone, or the whole, accepts what nothing else is said of.
-func (f *facts) accepts(kind, name, policy string) bool {
+// accepts tells whether a zone, or for "" the whole, accepts what no rule is about. A
+// zone that does not say is like the whole.
+func (f *facts) accepts(zone, policy string) bool {
+	whole := false
 	for _, s := range f.firewall {
-		if s.Is(kind) && s.Text("name") == name && s.Word(policy) == "accept" {
-			return true
+		switch says := s.Word(policy); {
+		case s.Is("defaults"):
+			whole = says == "accept"
+		case zone != "" && s.Is("zone") && s.Text("name") == zone && says != "":
+			return says == "accept"
 		}
 	}
-	return false
+	return whole
 }
 
 // inRule is a rule of the firewall about what comes into the router.
@@ -132,12 +138,16 @@ func (f *facts) rules(zone, proto string) (out []*inRule) {
 	return out
 }
 
+// checkPorts looks whether ports that an option says, or for "" the names' port, are let
+// in from a zone.
 func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, option, otherwise string) {
-	out.id = "firewall-" + proto
+	if out.id = "firewall-" + proto; option == "" {
+		out.id = "firewall-names"
+	}
 	rules := f.rules(zone, proto)
 	open, by := true, (*inRule)(nil)
 	for p := int(want.Low); p <= int(want.High) && open; p++ {
-		open, by = letsIn(rules, uint16(p), f.accepts("zone", zone, "input"))
+		open, by = letsIn(rules, uint16(p), f.accepts(zone, "input"))
 	}
 	args := []string{strings.ToUpper(proto) + " " + want.String(), zone}
 	if open {
@@ -149,7 +159,7 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 	switch {
 	case by == nil:
 		for _, r := range rules {
-			if r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
+			if option != "" && r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
 				out.bad(not+": rule % has %, not those of option %; "+otherwise+"\n/etc/init.d/htip restart makes the rule follow the option",
 					append(args, r.name, texts(r.ports), option)...)
 				return

@@ -31,12 +31,18 @@ config zone
 config zone 'htip'
 	option name 'htip'
 	list device 'htip-+'
+	option input 'REJECT'
 config forwarding 'htip_out'
 	option src 'lan'
 	option dest 'htip'
 config forwarding 'htip_in'
 	option src 'htip'
 	option dest 'lan'
+config rule 'htip_names'
+	option src 'htip'
+	option proto 'tcp udp'
+	option dest_port '53 4853'
+	option target 'ACCEPT'
 config rule 'htip_control'
 	option src 'wan'
 	option family 'ipv4'
@@ -97,7 +103,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 			t.Errorf("an argument is missing: %s", r)
 		}
 	}
-	if len(got) != 11 {
+	if len(got) != 12 {
 		t.Errorf("%d rows: %q", len(got), got)
 	}
 }
@@ -154,18 +160,24 @@ func TestDoctor(t *testing.T) {
 		{"everything is forwarded", firewall("option forward 'REJECT'", "option forward ACCEPT"), ""},
 		{"other TCP port", func(f *facts) { f.main.Port = 4848 }, "bad|firewall-tcp|…TCP 4848 in from zone wan: rule htip_control has 4847, not those of option port…htip restart"},
 		{"other UDP ports", func(f *facts) { f.main.L2TPPort = 17011 }, "bad|firewall-udp|…UDP 17010-17074…rule htip_vpn has 17009-17073"},
+		{"no names", firewall("config rule 'htip_names'", "config rule 'htip_names'\noption enabled 0"), "bad|firewall-names|…UDP 4853 in from zone htip: rule htip_names is disabled; tunnels don't come up, and names"},
+		{"no names' port", firewall("53 4853", "53"), "bad|firewall-names|…UDP 4853 in from zone htip; tunnels don't come up, and names…firewall.sh add"},
 		{"rule is off", firewall("option dest_port '4847'", "option dest_port 4847\noption enabled 0"), "bad|firewall-tcp|…rule htip_control is disabled"},
 		{"rule for some", firewall("option dest_port '4847'", "option dest_port 4847\noption src_ip 192.0.2.1"), "bad|firewall-tcp|…conditions only"},
 		{"rule for IPv6", firewall("option family 'ipv4'", "option family ipv6"), "bad|firewall-tcp|"},
 		{"rule for another zone", firewall("option src 'wan'\n\toption proto 'udp'", "option src lan\noption proto udp"), "bad|firewall-udp|"},
 		{"another protocol", firewall("option proto 'udp'", "option proto 'udplite'"), "bad|firewall-udp|"},
 		{"no such ports", firewall("17009-17073", "17073-17009"), "bad|firewall-udp|"},
-		{"turned away before", firewall("config rule 'htip_control'", "config rule\noption src '*'\noption proto tcp\noption target DROP\nconfig rule 'htip_control'"), "bad|firewall-tcp|…rule @rule[0] turns it away"},
+		{"turned away before", firewall("config rule 'htip_control'", "config rule\noption src '*'\noption proto tcp\noption target DROP\nconfig rule 'htip_control'"), "bad|firewall-tcp|…rule @rule[1] turns it away"},
 		{"some are turned away", firewall("config rule 'htip_control'", "config rule\noption src '*'\noption src_mac 'x'\noption target DROP\nconfig rule 'htip_control'"), ""},
 		{"rule in other words", firewall("option proto 'tcp'\n\toption dest_port '4847'", "list proto all\noption dest_port '22 4800:4900'"), ""},
 		{"zone lets everything in", func(f *facts) {
 			f.main.Port = 5000
 			firewall("option input 'REJECT'", "option input ACCEPT")(f)
+		}, ""},
+		{"defaults let everything in", func(f *facts) {
+			f.main.Port = 5000
+			f.firewall = sections(t, strings.Replace(strings.Replace(goodFirewall, "option input 'REJECT'", "", 1), "config defaults", "config defaults\noption input ACCEPT", 1))
 		}, ""},
 		{"no dnsmasq", func(f *facts) { f.dropIn = errNoDnsmasq }, "bad|dnsmasq|…no dnsmasq was found"},
 		{"no drop-in", func(f *facts) { f.dropIn = errors.New("gone") }, "bad|dnsmasq|…gone"},
