@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -265,6 +266,27 @@ func BenchmarkHandshake(b *testing.B) {
 
 // TestStranger: a key that nobody knows gets in where strangers are met, as a
 // stranger, and nowhere else.
+// TestPortIsFreeAfterServe: a daemon that starts afresh listens at its port again as
+// soon as the old one's Serve is over.
+func TestPortIsFreeAfterServe(t *testing.T) {
+	at := netip.MustParseAddrPort("127.0.0.1:0")
+	for i := range 3000 {
+		l, err := Listen(at)
+		if err != nil {
+			t.Fatalf("time %d: %v", i, err)
+		}
+		at = addrOf(l)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- (&Server{}).Serve(ctx, l) }()
+		runtime.Gosched()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestStranger(t *testing.T) {
 	a, b, c := identity(t), identity(t), identity(t)
 	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))

@@ -49,12 +49,16 @@ type Server struct {
 }
 
 // Serve accepts until ctx is done or the listener fails for good. It closes the
-// listener.
+// listener: when it returns, the port is free again.
 func (s *Server) Serve(ctx context.Context, l Listener) error {
 	s.lanes = [2]lane{{limits: &anybody}, {limits: &friends}}
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	defer l.Close()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { l.Close(); close(closed) })
+	defer func() {
+		if l.Close(); !stop() {
+			<-closed // that Close was the first, and alone waits for the end
+		}
+	}()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer s.dropAll()

@@ -72,6 +72,7 @@ func listen(s Sockets, device string, at netip.AddrPort, slots, conns int, stats
 func (s *server) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer s.close() // waits for one that is under way
 	defer context.AfterFunc(ctx, s.close)()
 	var wg sync.WaitGroup
 	wg.Go(func() {
