@@ -104,6 +104,10 @@ func TestWhoSaysWhat(t *testing.T) {
 	if s, ok := a.call("approve", ubus.T("request", key, "claims", "bob.example.org", "port", int64(b.Port))).GetString("error"); ok {
 		t.Error(s)
 	}
+	again := a.call("approve", ubus.T("request", key, "claims", "bob.example.org")) // whose answer was lost, or of another tab
+	if name, _ := again.GetString("peer"); name != "bob" {
+		t.Errorf("the second time: %v", again)
+	}
 	b.call("connect", ubus.T("peer", "alice")) // it would ask again by itself later
 	b.wait("alice", "up")
 	deadline := time.Now().Add(15 * time.Second)

@@ -189,6 +189,17 @@ func (c *Conn) serve(k *call, method *Method, r *Request, data []byte) {
 	}
 }
 
+// settleLimit is how long handlers have for their answers before a connection is
+// closed: ubusd would tell the callers nothing, and they would wait for their limit.
+const settleLimit = 250 * time.Millisecond
+
+// settle waits until the calls under way have been answered, or are late.
+func (c *Conn) settle() {
+	for end := time.Now().Add(settleLimit); len(c.slots) > 0 && c.Err() == nil && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // errPanicked is the end of a call whose handler panicked; it is logged already.
 var errPanicked = errors.New("handler panicked")
 

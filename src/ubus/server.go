@@ -103,7 +103,7 @@ func (s *Server) serve(ctx context.Context, connected func(*Conn)) error {
 	}
 	defer c.Close()
 	// Publishing is not broken off halfway, except together with the connection.
-	unhookRun := context.AfterFunc(ctx, func() { c.Close() })
+	unhookRun := context.AfterFunc(ctx, func() { c.settle(); c.Close() })
 	defer unhookRun()
 	for _, o := range s.cfg.Objects {
 		if err := c.Publish(ctx, o); err != nil {
@@ -125,6 +125,7 @@ func (s *Server) serve(ctx context.Context, connected func(*Conn)) error {
 	s.once.Do(func() { close(s.ready) })
 	select {
 	case <-ctx.Done():
+		c.settle()
 		return ctx.Err()
 	case <-c.Done():
 		return c.lost()

@@ -53,6 +53,51 @@ func TestNewServerBad(t *testing.T) {
 	}
 }
 
+// TestEndAnswers: ubusd does not tell a caller that its callee is gone, so a server
+// that ends answers first what it has been asked. It does not wait for long.
+func TestEndAnswers(t *testing.T) {
+	path := socket(t)
+	broker(t, path)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	began := make(chan bool, 2)
+	wait := func(until func(ctx context.Context)) ubus.Handler {
+		return func(own context.Context, _ *ubus.Request) (ubus.Table, error) {
+			began <- true
+			until(own)
+			return nil, ubus.ErrTimeout
+		}
+	}
+	s, err := ubus.NewServer(ubus.ServerConfig{Socket: path, Options: ubus.Options{Log: quiet()}, Objects: []*ubus.Object{{Name: "ending", Methods: []ubus.Method{
+		{Name: "soon", Handler: wait(func(context.Context) { <-ctx.Done(); time.Sleep(5 * time.Millisecond) })},
+		{Name: "never", Handler: wait(func(own context.Context) { <-own.Done() })},
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	receive(t, "publishing", s.Ready())
+	answered := make(chan error, 2)
+	for _, method := range []string{"soon", "never"} {
+		c := dial(t, path, ubus.Options{})
+		go func() {
+			_, err := c.Call(within(t, patience), "ending", method, nil)
+			if method == "soon" {
+				answered <- err
+			}
+		}()
+		receive(t, "call", began)
+	}
+	cancel()
+	if err := receive(t, "answer", answered); !errors.Is(err, ubus.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if err := receive(t, "end of Run", ended); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 // ubusd is not there yet, comes, goes, and comes again.
 func TestReconnect(t *testing.T) {
 	path := socket(t)
