@@ -43,7 +43,7 @@ export class Visit {
 		});
 		const v = new Visit();
 		Object.assign(v, { browser, config, home, user, context, page: await context.newPage(), reading: [], others: [] });
-		v.page.setDefaultTimeout(config.timeout ?? 15000);
+		v.page.setDefaultTimeout(config.timeout ?? 45000);
 		v.begin();
 		v.watch();
 		return v;

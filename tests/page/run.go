@@ -22,7 +22,9 @@ type Script struct {
 	Artifacts string            `json:"artifacts"`
 	LuCI      bool              `json:"luci"`
 	Languages bool              `json:"languages"`
+	Timeout   int               `json:"timeout,omitempty"`
 	FirstView int               `json:"firstView,omitempty"`
+	Noisy     bool              `json:"noisy,omitempty"`
 }
 
 // Place is where a home's pages and configuration are, and what controls it.

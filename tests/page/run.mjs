@@ -11,7 +11,9 @@
 //	  "artifacts": "build/page",        pictures go there
 //	  "luci": true,                     it is LuCI's own JavaScript
 //	  "languages": true,                ?lang= is understood
-//	  "firstView": 1000                 the most that opening a page may take, in ms
+//	  "timeout": 60000,                 how long a page is waited for, in ms; 45000 without it
+//	  "firstView": 1000,                the most that opening a page may take, in ms
+//	  "noisy": true                     other work runs beside it: the best time counts, not the median
 //	}
 //
 // A home may have "netns", the network namespace in which its browser is, and "resolv",

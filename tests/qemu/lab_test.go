@@ -69,7 +69,7 @@ func testLab(t *testing.T, newLab func(*testing.T) (context.Context, *lab.Lab)) 
 }
 
 func testCommands(ctx context.Context, t *testing.T, r *lab.Router) {
-	short, cancel := context.WithTimeout(ctx, 5*time.Second)
+	short, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if res, err := r.Run(short, "echo begun; sleep 1234"); err == nil || res.Output != "begun\n" {
 		t.Errorf("command out of time: got %+v, %v", res, err)
@@ -173,7 +173,7 @@ func testFirewall(ctx context.Context, t *testing.T, l *lab.Lab, r *lab.Router) 
 		for r.MustRun(ctx, "ss -Hltn sport = :"+port) == "" {
 			time.Sleep(100 * time.Millisecond)
 		}
-		dial, stop := context.WithTimeout(ctx, 3*time.Second)
+		dial, stop := context.WithTimeout(ctx, map[string]time.Duration{"4847": 15 * time.Second, "4848": 3 * time.Second}[port])
 		conn, err := l.Internet().Dial(dial, "tcp", netip.AddrPortFrom(r.WANAddr(), 0).Addr().String()+":"+port)
 		stop()
 		if open := err == nil; open != (port == "4847") {

@@ -19,7 +19,7 @@ import (
 // browser in each LAN, and each opens the web server of a device of the other.
 func TestPage(t *testing.T) {
 	s := pages(t)
-	s.FirstView = 5000 // other routers run beside these
+	s.FirstView, s.Noisy = 5000, true // other routers run beside these
 	page.Run(t, "../page", s)
 }
 
@@ -52,7 +52,7 @@ func pages(t *testing.T) page.Script {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := page.Script{Flows: "flows/routers.mjs", App: "admin/services/htip", Artifacts: artifacts, Homes: map[string]page.Place{}, Users: map[string]string{"root": "secret", "guest": "guests"}}
+	script := page.Script{Flows: "flows/routers.mjs", App: "admin/services/htip", Artifacts: artifacts, Homes: map[string]page.Place{}, Users: map[string]string{"root": "secret", "guest": "guests"}, Timeout: 60_000}
 	for _, h := range hs {
 		if err := h.Router.Put(ctx, "/tmp/bridge", binary, 0o755); err != nil {
 			t.Fatal(err)

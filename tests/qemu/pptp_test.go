@@ -303,18 +303,6 @@ func testPPTPDisconnect(ctx context.Context, t *testing.T, a, b *homes.Home, sta
 		t.Fatal(err)
 	}
 	for i, h := range []*homes.Home{a, b} {
-		var kept []string
-		for begin := time.Now(); ; time.Sleep(300 * time.Millisecond) {
-			kept = nil
-			for _, l := range strings.Split(leavings(ctx, t, h), "\n") {
-				if !strings.HasPrefix(l, "unreachable 10.0.") && l != "/etc/htip/state.json" {
-					kept = append(kept, l)
-				}
-			}
-			if strings.Join(kept, "\n") == started[i] || time.Since(begin) > 10*time.Second {
-				break // the state is idle a moment before the programs have ended
-			}
-		}
-		sameLeavings(t, h.Name+" after disconnect", started[i], strings.Join(kept, "\n"))
+		leftByDisconnect(ctx, t, h, started[i])
 	}
 }

@@ -67,7 +67,7 @@ func TestTrust(t *testing.T) {
 
 	t.Run("approve", func(t *testing.T) {
 		fails(t, a, "htip request bob.example.org --fingerprint "+fp[c], "Nothing was changed", fp[b])
-		res, err := a.Router.Run(ctx, "htip request bob.example.org --fingerprint "+fp[b]+" --wait --timeout 8s")
+		res, err := a.Router.Run(ctx, "htip request bob.example.org --fingerprint "+fp[b]+" --wait --timeout 20s")
 		if err != nil || res.Code != 5 || !strings.Contains(res.Output, "waiting for the other home's approval") {
 			t.Errorf("code %d, %v\n%s", res.Code, err, res.Output)
 		}
@@ -156,7 +156,7 @@ func TestTrust(t *testing.T) {
 		good := invite("")
 		now := strings.TrimSpace(c.Router.MustRun(ctx, "date +%s; date -s @86400 >/dev/null"))
 		fails(t, c, "htip invite", "clock of this router is not set")
-		res, err := b.Router.Run(ctx, accept(good)+" --timeout 10s")
+		res, err := b.Router.Run(ctx, accept(good)+" --timeout 20s")
 		if err != nil || res.Code != 5 || !strings.Contains(res.Output, "clock of this router is not set") {
 			t.Errorf("code %d, %v\n%s", res.Code, err, res.Output)
 		}

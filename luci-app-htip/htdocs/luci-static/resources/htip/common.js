@@ -106,6 +106,7 @@ function call(method, params, slow) {
 /* Slow ones have an HTTP request of their own: what is asked besides does not wait. */
 const bus = {
 	status: call('status'),
+	statusAlone: call('status', [], true),
 	peers: call('peers'),
 	requests: call('requests'),
 	hosts: call('hosts', [], true),
@@ -213,14 +214,19 @@ function dialog(title, children, buttons, whenClosed) {
 	const seen = what => [ ...box.querySelectorAll(what) ].find(e => e.offsetParent);
 	const first = seen('input:not([type=radio]), select, textarea') || seen('input:checked') || seen('button');
 	first?.focus();
-	box.onkeydown = ev => {
-		if (ev.key == 'Escape') {
-			ev.stopPropagation(); /* LuCI would close it at once */
-			cancelDialog();
-		}
-	};
 	return box;
 }
+
+/*
+ * Escape cancels a dialog of ours, wherever the focus is: LuCI would press the first button
+ * at the right, or close it at once.
+ */
+document.addEventListener('keydown', ev => {
+	if (ev.key == 'Escape' && open?.isConnected && dialogIsOpen()) {
+		ev.stopPropagation();
+		cancelDialog();
+	}
+}, true);
 
 function closeDialog() {
 	/* Another one may have taken its place meanwhile, such as LuCI's own. */
@@ -228,8 +234,10 @@ function closeDialog() {
 		const box = open.closest('.modal');
 		ui.hideModal();
 		box.replaceChildren();
-		box.onkeydown = null;
-		const back = opener?.isConnected && opener.checkVisibility?.() !== false ? opener : document.querySelector('.htip h2');
+		/* What opened it may have been drawn anew. */
+		const mark = opener?.getAttribute('aria-label');
+		const again = opener?.isConnected || !mark ? opener : [ ...document.querySelectorAll('.htip [aria-label]') ].find(e => e.getAttribute('aria-label') == mark);
+		const back = again?.isConnected && again.checkVisibility?.() !== false ? again : document.querySelector('.htip h2');
 		back?.focus();
 	}
 	closed?.();
@@ -281,10 +289,49 @@ function keep(node, data, draw) {
 	if (node.shown === key)
 		return;
 	node.shown = key;
-	const mark = node.contains(document.activeElement) ? document.activeElement.getAttribute('aria-label') : null;
+	const name = e => e.id || e.getAttribute('aria-label');
+	const mark = node.contains(document.activeElement) ? name(document.activeElement) : null;
 	node.replaceChildren(...flat([ draw() ]));
 	if (mark)
-		[ ...node.querySelectorAll('[aria-label]') ].find(e => e.getAttribute('aria-label') == mark)?.focus();
+		[ ...node.querySelectorAll('[id], [aria-label]') ].find(e => name(e) == mark)?.focus();
+}
+
+/*
+ * renew keeps a list of nodes as the daemon's: what is still there stays the same element,
+ * with the focus that it may have.
+ */
+function renew(parent, nodes, list, key, make) {
+	const keys = new Set(list.map(key));
+	for (const [ k, old ] of nodes)
+		if (!keys.has(k)) {
+			old.node.remove();
+			nodes.delete(k);
+		}
+	for (const item of list) {
+		const k = key(item);
+		if (!nodes.has(k)) {
+			nodes.set(k, make(item));
+			parent.appendChild(nodes.get(k).node);
+		}
+		nodes.get(k).update(item);
+	}
+}
+
+/*
+ * newest asks and hands the answer on, unless a later question was answered before: what a
+ * click has changed is not undone by an answer from before it.
+ */
+function newest(ask, update) {
+	let asked = 0, answered = 0;
+	return () => {
+		const turn = ++asked;
+		return ask().then(answer => {
+			if (turn > answered) {
+				answered = turn;
+				update(answer);
+			}
+		});
+	};
 }
 
 /* list is a table with a line of headings. */
@@ -302,13 +349,13 @@ function reach(access) {
 
 /*
  * confirmation asks before something that can't be taken back. whom says what it is about:
- * lists move while somebody clicks.
+ * lists move while somebody clicks. then is for what comes when all is done.
  */
-function confirmation(title, whom, text, label, action) {
+function confirmation(title, whom, text, label, action, then) {
 	const trouble = failing();
 	dialog(title, [ el('p', { 'class': 'htip-print htip-mono' }, whom), el('p', {}, text), trouble.node ], [
 		closeButton(), ' ',
-		button(label, 'negative', () => trouble.during(() => Promise.resolve(action()).then(closeDialog)))
+		button(label, 'negative', () => trouble.during(() => Promise.resolve(action()).then(closeDialog).then(then)))
 	]);
 }
 
@@ -597,11 +644,13 @@ return baseclass.extend({
 	keep,
 	label,
 	list,
+	newest,
 	ours,
 	pattern,
 	publicName,
 	qrCode,
 	reach,
+	renew,
 	said,
 	secure,
 	setText,

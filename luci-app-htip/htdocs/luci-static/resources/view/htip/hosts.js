@@ -57,14 +57,16 @@ return view.extend({
 	},
 
 	sift() {
+		if (!this.hosts) /* not asked yet, or in vain: that is what stands there */
+			return;
 		const words = this.filter.value.toLowerCase().split(/\s+/).filter(w => w);
-		const fitting = (this.hosts || []).filter(h => {
+		const fitting = this.hosts.filter(h => {
 			const text = [ h.peer, h.fqdn, h.address ].join(' ').toLowerCase();
 			return words.every(w => text.includes(w));
 		});
 		htip.keep(this.body, fitting, () => fitting.slice(0, MOST).map(h => this.row(h)));
 		show(this.table, fitting.length);
-		setText(this.status, this.hosts?.length
+		setText(this.status, this.hosts.length
 			? N_(fitting.length, '%d device', '%d devices').format(fitting.length) + (fitting.length > MOST ? ' ' + _('(the first %d are shown)').format(MOST) : '')
 			: _('No devices are known. Connect to a home first; devices without a name are not listed.'));
 	}

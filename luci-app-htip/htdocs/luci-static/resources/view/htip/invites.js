@@ -27,6 +27,7 @@ return view.extend({
 		this.trouble = el('div', { 'class': 'alert-message warning htip-banner', 'role': 'alert' });
 		this.nothing = el('p', { 'class': 'htip-dim' }, _('No invites have been made.'));
 		this.table = htip.list([ _('Number'), _('For'), _('State'), _('May reach here'), '' ], this.body);
+		this.refresh = htip.newest(() => this.load(), answer => this.update(answer));
 		this.update(reply);
 		poll.add(() => this.refresh(), 5 * htip.EVERY);
 		return el('div', { 'class': 'htip' },
@@ -67,16 +68,16 @@ return view.extend({
 		]);
 	},
 
-	refresh() {
-		return this.load().then(reply => this.update(reply));
-	},
-
 	update(reply) {
 		show(this.trouble, reply.err);
-		if (reply.err)
+		if (reply.err) { /* what was known stays, if anything was */
 			setText(this.trouble, reply.err.message);
+			show(this.nothing, false);
+			show(this.table, this.body.firstChild);
+			return;
+		}
 		const list = reply.invites || [];
-		show(this.nothing, !reply.err && !list.length);
+		show(this.nothing, !list.length);
 		show(this.table, list.length);
 		htip.keep(this.body, list.map(i => [ i.number, i.state, i.name, i.by, i.access, htip.duration(i.expires_in) ]), () => list.map(i => {
 			let state = states[i.state] || i.state;
@@ -89,7 +90,7 @@ return view.extend({
 				el('td', {}, htip.reach(i.access)),
 				el('td', { 'class': 'htip-actions' }, i.state == 'open' && !htip.readonly()
 					? htip.button(_('Cancel'), 'negative', () => htip.confirmation(_('Cancel this invite?'), i.name ? '%d (%s)'.format(i.number, i.name) : '%d'.format(i.number), _('Who has it can not use it any more.'), _('Cancel the invite'),
-						() => bus.cancelInvite(i.number).then(() => this.refresh())), { 'aria-label': _('Cancel invite %d').format(i.number) })
+						() => bus.cancelInvite(i.number), () => this.refresh()), { 'aria-label': _('Cancel invite %d').format(i.number) })
 					: null));
 		}));
 	}

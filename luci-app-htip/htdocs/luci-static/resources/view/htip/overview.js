@@ -80,16 +80,20 @@ function graph() {
 	let last = null, rates = [];
 	return {
 		node,
-		update(t) {
+		/* time is the router's, in whole seconds; it counts where an answer was late. */
+		update(t, time) {
 			const now = Date.now() / 1000;
 			if (last && last.device == t.device && t.rx_bytes >= last.rx && t.tx_bytes >= last.tx && now > last.at) {
-				rates.push([ (t.rx_bytes - last.rx) / (now - last.at), (t.tx_bytes - last.tx) / (now - last.at) ]);
+				const here = now - last.at, there = time - last.time, took = Math.abs(here - there) > 1.5 ? there : here;
+				if (took <= 0)
+					return;
+				rates.push([ (t.rx_bytes - last.rx) / took, (t.tx_bytes - last.tx) / took ]);
 				rates = rates.slice(-SAMPLES);
 			}
 			else {
 				rates = [];
 			}
-			last = { device: t.device, rx: t.rx_bytes, tx: t.tx_bytes, at: now };
+			last = { device: t.device, rx: t.rx_bytes, tx: t.tx_bytes, at: now, time };
 			const most = Math.max(1000, ...rates.flat());
 			const line = k => rates.map((r, i) => (i ? 'L' : 'M') + '%d %.1f'.format(SAMPLES - rates.length + i, 45 - 43 * r[k] / most)).join('');
 			rx.setAttribute('d', line(0));
@@ -105,27 +109,6 @@ function graph() {
 function refused(t) {
 	const r = t.refused || {}, n = (r.source || 0) + (r.destination || 0) + (r.host || 0) + (r.router || 0);
 	return n ? N_(n, 'It tried %d time to reach what is not open to it.', 'It tried %d times to reach what is not open to it.').format(n) : '';
-}
-
-/*
- * renew keeps a list of cards as the daemon's: what is still there stays the same element,
- * with the focus that it may have.
- */
-function renew(parent, cards, list, key, make) {
-	const keys = new Set(list.map(key));
-	for (const [ k, card ] of cards)
-		if (!keys.has(k)) {
-			card.node.remove();
-			cards.delete(k);
-		}
-	for (const item of list) {
-		const k = key(item);
-		if (!cards.has(k)) {
-			cards.set(k, make(item));
-			parent.appendChild(cards.get(k).node);
-		}
-		cards.get(k).update(item);
-	}
 }
 
 /* doubts are reasons not to believe what a home says it is. */
@@ -148,9 +131,13 @@ return view.extend({
 		});
 	},
 
-	/* ask is the one request that is made every few seconds. */
+	/*
+	 * ask is the one request that is made every few seconds. Of a daemon that ends while it
+	 * is asked nobody hears.
+	 */
 	ask() {
-		return Promise.all([ bus.status(), bus.requests() ])
+		const late = new Promise((resolve, reject) => window.setTimeout(() => reject(new htip.Problem(_('HTIP did not answer in time. Try again.'))), 8000));
+		return Promise.race([ Promise.all([ bus.status(), bus.requests() ]), late ])
 			.then(([ status, requests ]) => ({ status, requests }), err => ({ err }));
 	},
 
@@ -179,7 +166,8 @@ return view.extend({
 			el('div', { 'class': 'cbi-map-descr' }, _('Reach the devices of another home as if they were in yours, also when both homes use the same addresses.')),
 			this.banner, this.off, this.troubles, this.running);
 		this.update(answers);
-		poll.add(() => this.ask().then(a => this.update(a)), htip.EVERY);
+		this.again = htip.newest(() => this.ask(), a => this.update(a));
+		poll.add(this.again, htip.EVERY);
 		window.setTimeout(() => this.jump(), 0);
 		return page;
 	},
@@ -193,13 +181,14 @@ return view.extend({
 
 	update(answers) {
 		const err = answers.err;
-		const off = err?.gone && this.loaded && uci.get('htip', 'main', 'enabled') != '1';
-		show(this.banner, err && !off);
+		/* One request that fails takes nothing from under somebody's fingers. */
+		const off = this.isOff = !!err && (err.gone ? this.loaded && uci.get('htip', 'main', 'enabled') != '1' : !!this.isOff);
+		show(this.banner, err && !(off && err.gone));
 		show(this.off, off);
 		if (off && !this.off.firstChild)
 			this.off.append(...this.switchOn());
 		if (err) {
-			if (!off)
+			if (!off || !err.gone)
 				setText(this.banner, err.gone
 					? _('HTIP is not running on this router. If it has been started just now, wait some seconds; this page goes on by itself. Otherwise look into Status > System Log.')
 					: _('%s This page goes on by itself.').format(err.message));
@@ -209,6 +198,7 @@ return view.extend({
 		}
 		const fresh = !this.status;
 		this.status = answers.status;
+		this.loaded = false; /* it runs, whatever the file said when this page was opened */
 		show(this.running, true);
 		this.updateHome(answers.status);
 		this.updateRequests(answers.requests.requests || [], answers.requests.rejected || []);
@@ -276,7 +266,7 @@ return view.extend({
 	},
 
 	/* look asks the doctor whether others can call this home. */
-	look() {
+	look(failed = 0) {
 		const about = [ 'wan', 'name', 'firewall', 'firewall-tcp', 'firewall-udp' ];
 		return bus.doctor(false).then(reply => {
 			const rows = (reply.rows || []).filter(r => about.includes(r.id) && r.level != 'ok');
@@ -286,7 +276,11 @@ return view.extend({
 			this.outside.replaceChildren(word, ...(rows.length
 				? [ ': ', rows.map(r => htip.filled(r)[0]).join('. '), '. ', el('a', { 'href': htip.page('diagnosis') }, _('What to do about it')) ]
 				: []));
-		}, err => setText(this.outside, _('not known: %s').format(err.message)));
+		}, err => {
+			setText(this.outside, _('not known: %s').format(err.message));
+			if (failed < 4)
+				window.setTimeout(() => this.look(failed + 1), 10000);
+		});
 	},
 
 	connectForm() {
@@ -314,26 +308,34 @@ return view.extend({
 			throw new htip.Problem(_('Enter the public name of the other home, or paste its invite.'));
 		}
 		if (/^[\s"'<]*htip:/i.test(text) || text.length > 255)
-			return bus.readInvite(text).then(invite => this.acceptInvite(text, invite, input));
+			return bus.readInvite(text).then(invite => {
+				this.mayAsk(invite.domain);
+				this.acceptInvite(text, invite, input);
+			});
 		/* A home that is known here may be called by its name in the family. */
 		const known = (this.status?.tunnels || []).find(t => t.domain && (t.peer == text.toLowerCase() || t.domain == text.toLowerCase()));
 		if (known)
-			return bus.connect(known.peer).then(() => this.added(known, input));
+			return bus.connect(known.peer).then(() => this.added(known, input, text));
 		const [ , domain, port ] = /^(?:https?:\/\/)?([^]*?)(?::(\d+))?\/?$/.exec(text);
 		return bus.lookup(domain, port ? +port : undefined).then(found => {
 			if (found.peer)
 				return bus.connect(found.peer).then(() => {
 					htip.said(_('%s is a home that is known here: %s.').format(found.domain, found.peer));
-					return this.added(found, input);
+					return this.added(found, input, text);
 				});
-			if (htip.dialogIsOpen())
-				throw new htip.Problem(_('%s answers. Press Connect again to go on.').format(found.domain));
-			this.compare(found, input);
+			this.mayAsk(found.domain);
+			this.compare(text, found, input);
 		});
 	},
 
+	/* mayAsk keeps an answer that comes late from taking the place of another dialog. */
+	mayAsk(domain) {
+		if (htip.dialogIsOpen())
+			throw new htip.Problem(_('%s answers. Press Connect again to go on.').format(domain));
+	},
+
 	/* compare shows whose key answers there, before anything is asked of it. */
-	compare(found, input) {
+	compare(text, found, input) {
 		htip.trust({
 			title: _('Is this the right home?'),
 			before: _('At %s answers a router with this fingerprint:').format(found.domain),
@@ -342,7 +344,7 @@ return view.extend({
 			zone: this.status?.zone,
 			label: _('It is the same: connect'),
 			action: (name, access) => bus.request(found.domain, found.key, name, access, found.port),
-			then: reply => this.added(reply, input)
+			then: reply => this.added(reply, input, text)
 		});
 	},
 
@@ -355,21 +357,19 @@ return view.extend({
 			zone: this.status?.zone,
 			label: _('Accept'),
 			action: (name, access) => bus.accept(text, name, access),
-			then: reply => this.added(reply, input)
+			then: reply => this.added(reply, input, text)
 		});
 	},
 
-	added(reply, input) {
-		input.value = '';
+	added(reply, input, text) {
+		if (input.value.trim() == text) /* somebody may be at the next one */
+			input.value = '';
 		return this.refresh(reply.peer);
 	},
 
 	/* refresh shows at once what a click has changed, and where. */
 	refresh(peer) {
-		return this.ask().then(a => {
-			this.update(a);
-			this.cards.get(peer)?.node.scrollIntoView?.({ block: 'nearest' });
-		});
+		return this.again().then(() => this.cards.get(peer)?.node.scrollIntoView?.({ block: 'nearest' }));
 	},
 
 	updateRequests(list, rejected) {
@@ -384,7 +384,7 @@ return view.extend({
 		setText(this.asking, list.length ? N_(list.length, '%d home asks for a tunnel', '%d homes ask for a tunnel').format(list.length) : '');
 		show(this.asking, list.length);
 		const said = r => r.claims != '' && list.filter(other => other.claims == r.claims).length > 1;
-		renew(this.requestList, this.requests, list, r => JSON.stringify([ r.key, r.claims, r.networks, r.address, r.name, r.like, said(r) ]), r => this.requestCard(r, said(r)));
+		htip.renew(this.requestList, this.requests, list, r => JSON.stringify([ r.key, r.claims, r.networks, r.address, r.name, r.like, said(r) ]), r => this.requestCard(r, said(r)));
 	},
 
 	requestCard(r, twice) {
@@ -398,7 +398,7 @@ return view.extend({
 			htip.readonly() ? null : el('div', { 'class': 'htip-buttons' },
 				htip.button(_('Approve …'), 'positive', () => this.approve(r, who, twice), { 'aria-label': _('Approve %s').format(who) }),
 				htip.button(_('Reject'), 'negative', () => htip.confirmation(_('Reject this home?'), r.fingerprint + (r.claims ? ' (' + r.claims + ')' : ''), _('It is told so, and not shown here again.'), _('Reject'),
-					() => bus.reject(r.key).then(() => this.refresh())), { 'aria-label': _('Reject %s').format(who) })));
+					() => bus.reject(r.key), () => this.refresh()), { 'aria-label': _('Reject %s').format(who) })));
 		return {
 			node,
 			update: now => setText(ago, _('asked %s ago').format(htip.duration(now.last_ago)))
@@ -424,7 +424,7 @@ return view.extend({
 
 	updateCards(tunnels) {
 		show(this.nobody, !tunnels.length);
-		renew(this.cardList, this.cards, tunnels, t => t.peer, t => this.card(t.peer));
+		htip.renew(this.cardList, this.cards, tunnels, t => t.peer, t => this.card(t.peer));
 	},
 
 	card(peer) {
@@ -434,10 +434,10 @@ return view.extend({
 		const steps = stepList(), traffic = graph(), ro = htip.readonly();
 		let last = {};
 		const connect = htip.button(_('Connect'), 'action', () => bus.connect(peer).then(() => this.refresh(peer)), { 'aria-label': _('Connect to %s').format(peer) });
-		const end = () => bus.disconnect(peer).then(() => this.refresh(peer));
+		const end = () => bus.disconnect(peer), ended = () => this.refresh(peer);
 		/* Of a home that can't be called there is no way back from here. */
-		const disconnect = htip.button(_('Disconnect'), 'negative', () => last.domain ? end() : htip.confirmation(_('Disconnect?'), peer,
-			_('It has no public name: only somebody there can connect again.'), _('Disconnect'), end), { 'aria-label': _('Disconnect %s').format(peer) });
+		const disconnect = htip.button(_('Disconnect'), 'negative', () => last.domain ? end().then(ended) : htip.confirmation(_('Disconnect?'), peer,
+			_('It has no public name: only somebody there can connect again.'), _('Disconnect'), end, ended), { 'aria-label': _('Disconnect %s').format(peer) });
 		const access = htip.button(_('Access …'), 'neutral', () => this.access(peer, last.access), { 'aria-label': _('Access of %s').format(peer) });
 		const hosts = el('a', { 'class': 'btn cbi-button', 'href': htip.page('hosts'), 'aria-label': _('Hosts of %s').format(peer) }, _('Hosts'));
 		const node = el('div', { 'class': 'htip-card', 'role': 'group', 'aria-label': _('Home %s').format(peer), 'id': 'htip-home-' + peer, 'tabindex': -1 },
@@ -480,7 +480,7 @@ return view.extend({
 				show(drops, drops.textContent != '');
 				show(traffic.node, up && t.rx_bytes !== undefined);
 				if (up && t.rx_bytes !== undefined)
-					traffic.update(t);
+					traffic.update(t, this.status.time);
 				const [ ends, connects ] = [ up || kind == 'busy' || t.state == 'waiting', !up && kind != 'busy' && t.domain ];
 				const focused = document.activeElement;
 				show(connect, connects);

@@ -20,6 +20,8 @@ return view.extend({
 		this.nothing = el('p', { 'class': 'htip-dim' }, _('Nobody can come in from away yet.'));
 		this.table = htip.list([ _('Name'), _('Address'), _('Last seen'), _('Reaches'), '' ], this.body);
 		this.homes = el('div', {});
+		this.rows = new Map();
+		this.refresh = htip.newest(() => this.load(), reply => this.update(reply));
 		const form = htip.readonly() ? null : this.form();
 		this.update(reply);
 		poll.add(() => this.refresh(), 5 * htip.EVERY);
@@ -64,35 +66,42 @@ return view.extend({
 		], () => URL.revokeObjectURL(file));
 	},
 
-	refresh() {
-		return this.load().then(reply => this.update(reply));
-	},
-
 	update(reply) {
 		show(this.trouble, reply.err);
-		if (reply.err) {
+		if (reply.err) { /* what was known stays, if anything was */
 			setText(this.trouble, reply.err.message);
-			show(this.table, false);
 			show(this.nothing, false);
+			show(this.table, this.rows.size);
 			return;
 		}
+		const ticked = [ ...this.homes.querySelectorAll('input:checked') ].map(i => i.value);
 		const box = (value, label) => {
 			const input = el('input', { 'type': 'checkbox', 'value': value, 'id': 'htip-to-' + value });
+			input.checked = ticked.includes(value);
 			return el('div', {}, input, ' ', el('label', { 'for': input.id }, label));
 		};
 		const homes = reply.peers.filter(p => p.enabled).map(p => p.peer);
 		htip.keep(this.homes, homes, () => [ homes.map(h => box(h, h)), box('all', _('all homes, also those to come')) ]);
 		show(this.nothing, !reply.users.length);
 		show(this.table, reply.users.length);
-		htip.keep(this.body, reply.users, () => reply.users.map(u => el('tr', {},
-			el('td', {}, u.name),
-			el('td', { 'class': 'htip-mono' }, u.address),
-			el('td', {}, u.seen_ago === undefined
-				? _('not since the start')
-				: _('%s ago, from %s; %s in, %s out').format(htip.duration(u.seen_ago), u.endpoint, htip.bytes(u.rx_bytes), htip.bytes(u.tx_bytes))),
-			el('td', {}, [ _('this home'), ...(u.homes || []).map(h => h == 'all' ? _('all homes') : h) ].join(', ')),
+		htip.renew(this.body, this.rows, reply.users, u => u.name, u => this.row(u.name));
+	},
+
+	row(name) {
+		const address = el('td', { 'class': 'htip-mono' }), seen = el('td', {}), reaches = el('td', {});
+		const node = el('tr', {}, el('td', {}, name), address, seen, reaches,
 			el('td', { 'class': 'htip-actions' }, htip.readonly() ? null : htip.button(_('Remove'), 'negative',
-				() => htip.confirmation(_('Remove this phone?'), u.name, _('What it has open stops at once. To let it in again, it has to scan a new code.'), _('Remove'),
-					() => bus.removeUser(u.name).then(() => this.refresh())), { 'aria-label': _('Remove %s').format(u.name) })))));
+				() => htip.confirmation(_('Remove this phone?'), name, _('What it has open stops at once. To let it in again, it has to scan a new code.'), _('Remove'),
+					() => bus.removeUser(name), () => this.refresh()), { 'aria-label': _('Remove %s').format(name) })));
+		return {
+			node,
+			update: u => {
+				setText(address, u.address);
+				setText(seen, u.seen_ago === undefined
+					? _('not since the start')
+					: _('%s ago, from %s; %s in, %s out').format(htip.duration(u.seen_ago), u.endpoint, htip.bytes(u.rx_bytes), htip.bytes(u.tx_bytes)));
+				setText(reaches, [ _('this home'), ...(u.homes || []).map(h => h == 'all' ? _('all homes') : h) ].join(', '));
+			}
+		};
 	}
 });

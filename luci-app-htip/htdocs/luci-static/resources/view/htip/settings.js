@@ -71,7 +71,9 @@ function choice(option, value) {
 
 return view.extend({
 	load() {
-		return Promise.all([ uci.load('htip'), htip.bus.status().catch(() => ({})) ]);
+		/* For suggestions only: what mends a daemon that hangs must not wait for it. */
+		const status = Promise.race([ htip.bus.statusAlone().catch(() => ({})), new Promise(resolve => window.setTimeout(resolve, 3000, {})) ]);
+		return Promise.all([ uci.load('htip'), status ]);
 	},
 
 	render([ , status ]) {
