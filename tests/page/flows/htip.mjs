@@ -231,6 +231,14 @@ export const flows = {
 		await alert(alice, 'a word of a-z');
 		await alice.page.getByLabel('Name', { exact: true }).fill('phone');
 		await alice.page.getByLabel('bob', { exact: true }).check();
+		/* The list of homes changes under the mouse: what was ticked stays. */
+		await alice.page.route(/ubus/, async route => {
+			const response = await route.fetch();
+			await route.fulfill({ response, body: (await response.text()).replaceAll('"peer":"carol"', '"peer":"carla"') }).catch(() => {});
+		});
+		await alice.page.getByLabel('carla', { exact: true }).waitFor();
+		await alice.page.unroute(/ubus/);
+		assert.ok(await alice.page.getByLabel('bob', { exact: true }).isChecked());
 		await alice.page.getByRole('button', { name: 'Let it in' }).click();
 		const dialog = alice.page.getByRole('dialog');
 		const code = await readCode(dialog.getByRole('img', { name: 'QR code of the configuration' }));
@@ -239,8 +247,18 @@ export const flows = {
 		assert.equal(await dialog.locator('.htip-string').textContent(), code);
 		await alice.shot('phone');
 		await alice.axe('phone');
-		await dialog.getByRole('button', { name: 'Close' }).click();
-		await alice.page.getByRole('row', { name: /phone .* this home, bob/ }).waitFor();
+		/* Escape closes it, also where the focus is nowhere. */
+		await dialog.getByText('It is shown this once').click();
+		await alice.page.keyboard.press('Escape');
+		await dialog.waitFor({ state: 'hidden' });
+		const row = alice.page.getByRole('row', { name: /phone .* this home, bob/ });
+		await row.waitFor();
+		/* An answer that does not come takes nothing away. */
+		await alice.page.route(/ubus/, route => route.abort());
+		await alert(alice, 'The router does not answer');
+		assert.ok(await row.isVisible());
+		await alice.page.unroute(/ubus/);
+		alice.forgive(/Failed to load resource|net::ERR_FAILED/);
 		assert.ok(!(await alice.page.content()).includes(/PrivateKey = (\S+)/.exec(code)[1]), 'the private key is still in the page');
 		await alice.page.getByRole('button', { name: 'Remove phone' }).click();
 		await dialog.getByRole('button', { name: 'Remove', exact: true }).click();
@@ -364,6 +382,34 @@ export const flows = {
 		await dialog.getByRole('button', { name: 'Save' }).click();
 		await card(alice, 'carol').getByText('May reach here: printer').waitFor();
 		alice.forgive(/Failed to load resource|net::ERR_FAILED/);
+	},
+
+	/* An answer from before a click does not undo on the page what the click has done. */
+	async 'late answer'({ alice }) {
+		await alice.go('overview');
+		await connected(alice, 'bob');
+		let open, late;
+		const gate = new Promise(resolve => open = resolve);
+		const asked = new Promise(resolve => alice.page.route(/ubus/, async route => {
+			if (late || !/"status"/.test(route.request().postData()))
+				return route.continue();
+			late = (async () => {
+				const response = await route.fetch();
+				resolve();
+				await gate;
+				await route.fulfill({ response });
+			})();
+		}));
+		await asked;
+		await alice.page.getByRole('button', { name: 'Disconnect bob' }).click();
+		await card(alice, 'bob').getByText('not connected').waitFor();
+		open();
+		await late;
+		await alice.page.waitForTimeout(300); /* a poll would mend it after 3 s */
+		assert.notEqual(await card(alice, 'bob').getAttribute('data-kind'), 'up');
+		await alice.page.unroute(/ubus/);
+		await alice.page.getByRole('button', { name: 'Connect to bob' }).click();
+		await connected(alice, 'bob');
 	},
 
 	/* One small request every 3 seconds. */
