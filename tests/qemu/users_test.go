@@ -143,7 +143,7 @@ func TestUsers(t *testing.T) {
 	if out, _ := alice.Router.Run(ctx, "htip user add tv --home dave"); out.Code != 1 || !strings.Contains(out.Output, `no peer "dave"`) {
 		t.Errorf("%+v", out)
 	}
-	if out := alice.Router.MustRun(ctx, "htip users"); !regexp.MustCompile("seen (just now|1 min ago) at "+regexp.QuoteMeta(phone.WANAddr().String())).MatchString(out) {
+	if out := alice.Router.MustRun(ctx, "htip users"); !regexp.MustCompile("seen (just now|1 min ago) at " + regexp.QuoteMeta(phone.WANAddr().String())).MatchString(out) {
 		t.Error(out)
 	}
 
