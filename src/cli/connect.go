@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -88,10 +89,13 @@ func (c *command) subscribe(ctx context.Context, b bus, steps chan ubus.Table) e
 			}
 		}
 	})
-	if err != nil {
-		return failf(ExitDaemon, "htipd is not running; start it with: /etc/init.d/htip start")
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ubus.ErrTimeout), ctx.Err() != nil:
+		return failf(ExitTimeout, "htipd does not answer")
 	}
-	return nil
+	return failf(ExitDaemon, "htipd is not running; start it with: /etc/init.d/htip start")
 }
 
 // next waits for a step.

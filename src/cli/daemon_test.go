@@ -336,7 +336,7 @@ func TestLineChanges(t *testing.T) {
 		g := gs[c.moved]
 		g.Way.Store(2)
 		g.Reload <- os.Interrupt // it looks at its addresses
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 			now := a.tunnel("bob")
 			if now.State == "up" && (now.ID == was.ID) == c.same && time.Since(began) > time.Second {
 				if fmt.Sprint(now.Theirs) != fmt.Sprint(was.Theirs) {
@@ -393,7 +393,8 @@ func TestErrorsAreSentences(t *testing.T) {
 	b.Lacking.Store(false)
 	a.Names.SetDeaf(true) // the link comes up, but nothing comes through
 
-	check("takes too long", ExitTimeout, []string{"not connected within"}, "connect", "bob", "--wait", "--timeout", "300ms")
+	check("takes too long", ExitTimeout, []string{"not connected within"}, "connect", "bob", "--wait", "--timeout", "3s")
+	check("no time at all", ExitTimeout, []string{"htipd does not answer"}, "connect", "bob", "--wait", "--timeout", "1ns") // it runs
 	a.must("disconnect", "bob")
 
 	// Bob forgets us.
@@ -589,15 +590,16 @@ func TestConnectionsInALoop(t *testing.T) {
 		_, err = c.Receive()
 		return err == nil
 	}
-	n := 0
+	n, began := 0, time.Now()
 	for i := range 40 {
 		time.Sleep(150 * time.Millisecond) // strangers would all be let in
 		if taken(gs[1], i) {
 			n++
 		}
 	}
-	if n < 12 || n > 24 {
-		t.Errorf("taken in %d times of 40", n)
+	took := time.Since(began) // which a busy machine makes longer
+	if most := 16 + int(took/(2*time.Second)) + 1; n < 12 || n > most {
+		t.Errorf("taken in %d times of 40 in %v", n, took)
 	}
 	time.Sleep(1500 * time.Millisecond) // anybody is let in once a second
 	if !taken(gs[2], 100) {

@@ -203,6 +203,7 @@ func TestDoorStaysClosed(t *testing.T) {
 // TestPaceIsThePeers: more connections bring no more messages through.
 func TestPaceIsThePeers(t *testing.T) {
 	d := lonely(t, t.TempDir(), config.Key{1})
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*paceEvery)
 	defer cancel()
 	p := &d.rate("bob").pace
@@ -222,7 +223,8 @@ func TestPaceIsThePeers(t *testing.T) {
 	for range 5 {
 		<-done
 	}
-	if got := n.Load(); got < paceBurst || got > paceBurst+4 {
-		t.Errorf("%d messages", got)
+	took := time.Since(began) // which a busy machine makes longer
+	if got := int(n.Load()); got < paceBurst || got > paceBurst+int(took/paceEvery) {
+		t.Errorf("%d messages in %v", got, took)
 	}
 }

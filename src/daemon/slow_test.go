@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"htip/src/ubus"
@@ -12,40 +13,43 @@ import (
 
 // TestShared: who asks at the same time gets one answer, who asks afterwards another one.
 func TestShared(t *testing.T) {
-	var s shared
-	var runs atomic.Int32
-	go1 := make(chan bool)
-	run := func() (ubus.Table, error) {
-		<-go1
-		return ubus.T("run", int64(runs.Add(1))), nil
-	}
-	get := func() int64 {
-		t.Helper()
-		a, err := s.get(t.Context(), run)
-		if err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		var s shared
+		var runs atomic.Int32
+		go1 := make(chan bool)
+		run := func() (ubus.Table, error) {
+			<-go1
+			return ubus.T("run", int64(runs.Add(1))), nil
 		}
-		n, _ := a.GetInt("run")
-		return n
-	}
-	var all sync.WaitGroup
-	for range 20 {
-		all.Go(func() {
-			if n := get(); n != 1 {
-				t.Errorf("the answer of run %d", n)
+		get := func() int64 {
+			t.Helper()
+			a, err := s.get(t.Context(), run)
+			if err != nil {
+				t.Error(err)
 			}
-		})
-	}
-	impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if _, err := s.get(impatient, run); err != ubus.ErrTimeout {
-		t.Errorf("who does not wait: %v", err)
-	}
-	close(go1)
-	all.Wait()
-	if n := get(); n != 2 {
-		t.Errorf("afterwards: run %d", n)
-	}
+			n, _ := a.GetInt("run")
+			return n
+		}
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if n := get(); n != 1 {
+					t.Errorf("the answer of run %d", n)
+				}
+			})
+		}
+		synctest.Wait() // all twenty
+		impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := s.get(impatient, run); err != ubus.ErrTimeout {
+			t.Errorf("who does not wait: %v", err)
+		}
+		close(go1)
+		all.Wait()
+		if n := get(); n != 2 {
+			t.Errorf("afterwards: run %d", n)
+		}
+	})
 }
 
 // TestSlowCallsAreFew: however many calls take seconds, there is room for others.

@@ -280,7 +280,11 @@ func TestESPOrder(t *testing.T) {
 		}
 		kill := e.l2tp.proc.kill
 		e.l2tp.proc.kill = func(int, syscall.Signal) error { return unix.EPERM }
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		limit := 2 * time.Second
+		if mode == "usual" {
+			limit = 20 * time.Second
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		if err := e.start(ctx, tun); (err == nil) != (mode == "usual") || !running() {
 			t.Fatalf("%s: started: %v", mode, err)
 		}

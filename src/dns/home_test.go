@@ -193,7 +193,7 @@ log-facility=%s
 			t.Logf("dnsmasq of %s: %s%s", h.opt.Listen, out.String(), log)
 		}
 	})
-	for range 100 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
 		if _, err := resolve(h.opt.Sockets, h.dnsmasq, queryOf("nobody.lan.", dns.TypeA)); err == nil {
 			return
 		}

@@ -183,7 +183,7 @@ func TestSlowPeerIsBounded(t *testing.T) {
 		wg.Go(func() { look(t, nil, p.a.opt.Listen, "same.bob.internal.", dns.TypeA) })
 	}
 	waitFor(t, func() bool { return p.a.Stats().Local == 30 && asked.Load() > 0 })
-	if n := asked.Load(); n != 1 {
+	if n := p.a.Stats().Asked; n != 1 { // questions; one may be sent twice
 		t.Errorf("30 equal questions became %d", n)
 	}
 	for i := range localSlots - 30 {
@@ -191,7 +191,7 @@ func TestSlowPeerIsBounded(t *testing.T) {
 	}
 	waitFor(t, func() bool { return p.a.Stats().Local == localSlots })
 	start := time.Now()
-	if got := look(t, nil, p.a.opt.Listen, "one.more.bob.internal.", dns.TypeA); got != "SERVFAIL [14 too many questions at once]" || time.Since(start) > time.Second {
+	if got := look(t, nil, p.a.opt.Listen, "one.more.bob.internal.", dns.TypeA); got != "SERVFAIL [14 too many questions at once]" || time.Since(start) > 3*time.Second {
 		t.Errorf("%s after %s", got, time.Since(start))
 	}
 	if got := look(t, fromDevice{p.socksB, "htip-a"}, netip.AddrPortFrom(p.addrA, testPeer), pseudo, dns.TypeSOA); !strings.HasPrefix(got, "NOERROR") {
@@ -206,11 +206,10 @@ func TestSlowPeerIsBounded(t *testing.T) {
 
 func waitFor(t testing.TB, what func() bool) {
 	t.Helper()
-	for range 200 {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if what() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("waited in vain")
 }
@@ -230,7 +229,7 @@ func TestHostileTCP(t *testing.T) {
 		return c
 	}
 	ends := func(c net.Conn) bool {
-		c.SetReadDeadline(time.Now().Add(time.Second))
+		c.SetReadDeadline(time.Now().Add(idle - time.Second)) // before it would end by itself
 		_, err := io.Copy(io.Discard, c)
 		return err == nil || !errors.Is(err, context.DeadlineExceeded) && !isTimeout(err)
 	}
@@ -267,13 +266,13 @@ func TestHostileTCP(t *testing.T) {
 		t.Errorf("UDP suffers: %s", got)
 	}
 	silent[0].Close()
-	if _, err := readTCP(c, 4096, time.Now().Add(time.Second)); err != nil {
+	if _, err := readTCP(c, 4096, time.Now().Add(idle-time.Second)); err != nil {
 		t.Errorf("no answer when there is room: %v", err)
 	}
 	// Stopping does not wait for them.
 	start := time.Now()
 	p.b.end()
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("stopping took %s", d)
 	}
 }
@@ -302,7 +301,7 @@ func TestHostileTransfer(t *testing.T) {
 			}
 			go func() {
 				defer c.Close()
-				b, err := readTCP(c, 4096, time.Now().Add(time.Second))
+				b, err := readTCP(c, 4096, time.Now().Add(10*time.Second))
 				if err != nil {
 					return
 				}
@@ -345,7 +344,7 @@ func TestHostileTransfer(t *testing.T) {
 		mode.Store(kind)
 		start := time.Now()
 		hosts, err := p.a.Hosts(t.Context(), "bob")
-		if err == nil || !strings.Contains(err.Error(), want) || hosts != nil || time.Since(start) > hostsWithin+time.Second {
+		if err == nil || !strings.Contains(err.Error(), want) || hosts != nil || time.Since(start) > hostsWithin+4*time.Second {
 			t.Errorf("%s: %v, %v after %s", kind, hosts, err, time.Since(start))
 		}
 	}

@@ -220,7 +220,7 @@ func replySource(t *testing.T, nsA, nsB nsSockets) {
 		if _, err := c.WriteToUDPAddrPort(b, netip.MustParseAddrPort(asked)); err != nil {
 			t.Fatal(err)
 		}
-		c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		b = make([]byte, 512)
 		n, from, err := c.ReadFromUDPAddrPort(b)
 		if err != nil || from.String() != asked {
@@ -273,7 +273,7 @@ func whoAsks(t *testing.T, nsA, nsC nsSockets, b *home) {
 // same name; Set notices.
 func deviceReplaced(t *testing.T, nsA, nsB nsSockets, a, b *home, bobAtA, alice, carol Peer) {
 	probe := func(h *home, peer string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		return h.Probe(ctx, peer)
 	}

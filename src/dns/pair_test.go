@@ -252,6 +252,7 @@ func TestPairPeerIsLimited(t *testing.T) {
 	if m, err := ask(ctx, spoof, "htip-b", server, question{"nas.htip.", dnsmessage.TypeA, dnsmessage.ClassINET}, dnsmessage.Header{}, 1); err == nil {
 		t.Errorf("an answer to a stranger: %v", m)
 	}
+	waitFor(t, func() bool { return p.b.Stats().Spoofed > 0 })
 	if n := p.b.Stats().Spoofed; n != 1 {
 		t.Errorf("%d spoofed questions counted", n)
 	}
@@ -416,7 +417,7 @@ func TestPairOnDemand(t *testing.T) {
 	// It takes longer than an asker waits: he is told so, and the attempt goes on.
 	set(t, p.a.Proxy, down)
 	start := time.Now()
-	if got := look(t, nil, p.a.opt.Listen, "nas.bob.internal.", dns.TypeA); got != "SERVFAIL [22 the tunnel is coming up; ask again in a moment]" || time.Since(start) > 5*time.Second {
+	if got := look(t, nil, p.a.opt.Listen, "nas.bob.internal.", dns.TypeA); got != "SERVFAIL [22 the tunnel is coming up; ask again in a moment]" || time.Since(start) > 2*connectWithin {
 		t.Errorf("%s after %s", got, time.Since(start))
 	}
 	release <- struct{}{}

@@ -56,12 +56,13 @@ func TestRunPortTaken(t *testing.T) {
 // Set after Set: listeners follow the devices.
 func TestSetListeners(t *testing.T) {
 	p := newPair(t, nil)
-	probe := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	const silence, soon = 400 * time.Millisecond, 10 * time.Second
+	probe := func(limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
 		return p.a.Probe(ctx, "bob")
 	}
-	if err := probe(); err != nil {
+	if err := probe(soon); err != nil {
 		t.Fatal(err)
 	}
 	first := p.b.listeners["alice"]
@@ -84,14 +85,14 @@ func TestSetListeners(t *testing.T) {
 	if !errors.As(list[0], &bad) || bad.Peer != "a.b" || bad.Retry || !errors.As(list[1], &gone) || gone.Peer != "alice" || !gone.Retry {
 		t.Errorf("%v", err)
 	}
-	if err := probe(); err == nil {
+	if err := probe(silence); err == nil {
 		t.Error("a listener without device answers")
 	}
 	// It comes back under the same name, then is replaced without being missed.
 	for range 2 {
 		p.socksB.Add("htip-a", p.addrB)
 		set(t, p.b.Proxy, p.peerA)
-		if err := probe(); err != nil {
+		if err := probe(soon); err != nil {
 			t.Fatal(err)
 		}
 		if p.b.listeners["alice"] == first {
@@ -102,16 +103,16 @@ func TestSetListeners(t *testing.T) {
 	// Nobody calls Set.
 	p.socksB.Remove("htip-a")
 	p.b.mend()
-	if err := probe(); err == nil {
+	if err := probe(silence); err == nil {
 		t.Error("a listener without device answers")
 	}
 	p.socksB.Add("htip-a", p.addrB)
 	p.b.mend()
-	if err := probe(); err != nil || p.b.listeners["alice"] == first {
+	if err := probe(soon); err != nil || p.b.listeners["alice"] == first {
 		t.Errorf("the device is back: %v", err)
 	}
 	set(t, p.b.Proxy)
-	if err := probe(); err == nil || len(p.b.listeners) != 0 {
+	if err := probe(silence); err == nil || len(p.b.listeners) != 0 {
 		t.Error("a peer that is gone is answered")
 	}
 	p.b.end()

@@ -232,17 +232,25 @@ func TestTimeout(t *testing.T) {
 	if _, err := dial(t, path, ubus.Options{}).Call(ctx, "rig.test", "slow", ubus.Table{ubus.F("ms", 5000)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	time.AfterFunc(20*time.Millisecond, func() { server.Close() })
-	start := time.Now()
-	if _, err := c.Call(context.Background(), "rig.test", "slow", ubus.Table{ubus.F("ms", 5000)}); !errors.Is(err, ubus.ErrTimeout) {
+	server.Close()
+	began := make(chan bool, 1)
+	dying := dial(t, path, ubus.Options{})
+	if err := dying.Publish(within(t, patience), &ubus.Object{Name: "dying", Methods: []ubus.Method{{Name: "wait", Handler: func(ctx context.Context, _ *ubus.Request) (ubus.Table, error) {
+		began <- true
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}}}); err != nil {
+		t.Fatal(err)
+	}
+	go func() { <-began; dying.Close() }()
+	c = dial(t, path, ubus.Options{CallTimeout: time.Second})
+	if _, err := c.Call(context.Background(), "dying", "wait", nil); !errors.Is(err, ubus.ErrTimeout) {
 		t.Errorf("callee died: %v", err)
 	}
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("took %v", d)
-	}
-	if _, err := c.Call(context.Background(), "rig.test", "echo", nil); !errors.Is(err, ubus.ErrNotFound) {
-		t.Errorf("callee gone: %v", err)
-	}
+	eventually(t, "callee gone", func() bool {
+		_, err := c.Call(context.Background(), "dying", "wait", nil)
+		return errors.Is(err, ubus.ErrNotFound)
+	})
 }
 
 func TestConnectionLost(t *testing.T) {

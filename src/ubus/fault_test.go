@@ -294,7 +294,7 @@ func TestFloodOfCalls(t *testing.T) {
 		reads <- n
 	})
 	log := new(lines)
-	c := serve(t, path, ubus.Options{WriteTimeout: time.Second, Log: log.logger()})
+	c := serve(t, path, ubus.Options{WriteTimeout: 3 * time.Second, Log: log.logger()})
 	if n := receive(t, "end of the flood", reads); n < 1000 {
 		t.Errorf("we read only %d messages", n)
 	}

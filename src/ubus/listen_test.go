@@ -217,7 +217,7 @@ func TestSlowCallback(t *testing.T) {
 	}
 	receive(t, "fast event", ch)
 	close(gate)
-	eventually(t, "what was kept is delivered", func() bool { return len(seen) == 257 })
+	eventually(t, "what was kept is delivered", func() bool { return len(seen) == 257 && log.count("on purpose") == 257 })
 	time.Sleep(20 * time.Millisecond)
 	if len(seen) != 257 || log.count("dropped=143") != 1 || log.count("on purpose") != 257 {
 		t.Errorf("%d delivered, log has %d panics and %d drops", len(seen), log.count("on purpose"), log.count("dropped="))

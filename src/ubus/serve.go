@@ -191,7 +191,7 @@ func (c *Conn) serve(k *call, method *Method, r *Request, data []byte) {
 
 // settleLimit is how long handlers have for their answers before a connection is
 // closed: ubusd would tell the callers nothing, and they would wait for their limit.
-const settleLimit = 250 * time.Millisecond
+const settleLimit = time.Second
 
 // settle waits until the calls under way have been answered, or are late.
 func (c *Conn) settle() {

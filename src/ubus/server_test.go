@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,9 +236,11 @@ func TestNoLeaks(t *testing.T) {
 	if !ours {
 		t.Skip("counts the connections inside our own broker")
 	}
+	var set atomic.Int32 // times that all was set up
 	s := run(t, ubus.ServerConfig{Socket: path, Objects: []*ubus.Object{testObject()},
 		OnConnect: func(ctx context.Context, c *ubus.Conn) error {
 			_, err := c.Listen(ctx, "*", func(string, ubus.Table) {})
+			set.Add(1)
 			return err
 		}})
 	receive(t, "ready", s.Ready())
@@ -264,6 +267,7 @@ func TestNoLeaks(t *testing.T) {
 	// Everything of the server runs again when its object answers; what is
 	// counted before that on a busy machine is too little.
 	restart := func() {
+		before := set.Load()
 		b.KickAll()
 		eventually(t, "an answer after the restart", func() bool {
 			c, err := ubus.Options{Log: quiet()}.Dial(within(t, patience), path)
@@ -274,7 +278,10 @@ func TestNoLeaks(t *testing.T) {
 			_, err = c.Call(within(t, soon), "rig.test", "echo", nil)
 			return err == nil
 		})
-		eventually(t, "connected again", func() bool { _, err := s.Conn(); return err == nil && b.Clients() == 1 })
+		eventually(t, "connected again", func() bool {
+			_, err := s.Conn()
+			return err == nil && b.Clients() == 1 && set.Load() > before
+		})
 	}
 	restart()
 	fds, routines := settle()
