@@ -279,13 +279,18 @@ func (c *command) call(ctx context.Context, b bus, method string, args ubus.Tabl
 const (
 	callTries = 3
 	callLimit = 4 * time.Second // of one try; hosts may take longer, it asks other homes
+
+	restartLimit = 10 * time.Second       // until the next daemon is there, where one says that it ends
+	restartPause = 300 * time.Millisecond // between two looks
 )
 
 // try calls the daemon, again when nothing comes back: a daemon that is being
-// restarted takes calls with it, and ubusd does not tell. All methods may be
-// called twice.
+// restarted may take calls with it, and ubusd does not tell. One that says that it
+// ends answers a time-out at once; then there is none for a while. All methods may
+// be called twice.
 func try(ctx context.Context, b bus, method string, args ubus.Table) (t ubus.Table, err error) {
-	for i := range callTries {
+	ends := time.Time{} // how long the next one is waited for
+	for i := 0; i < callTries; {
 		limit := callLimit * time.Duration(1+i)
 		switch method {
 		case "doctor":
@@ -297,10 +302,26 @@ func try(ctx context.Context, b bus, method string, args ubus.Table) (t ubus.Tab
 		}
 		one, cancel := context.WithTimeout(ctx, limit)
 		t, err = b.Call(one, daemon.ObjectName, method, args)
+		late := one.Err() != nil
 		cancel()
-		if !errors.Is(err, ubus.ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			break
+		gone := errors.Is(err, ubus.ErrTimeout) && !late
+		if gone && ends.IsZero() {
+			ends = time.Now().Add(restartLimit)
 		}
+		switch {
+		case ctx.Err() != nil:
+			return t, err
+		case (gone || errors.Is(err, ubus.ErrNotFound)) && time.Now().Before(ends):
+			select {
+			case <-time.After(restartPause):
+			case <-ctx.Done():
+				return t, err
+			}
+			continue
+		case !errors.Is(err, ubus.ErrTimeout) && !errors.Is(err, context.DeadlineExceeded):
+			return t, err
+		}
+		i++
 	}
 	return t, err
 }

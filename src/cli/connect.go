@@ -92,6 +92,8 @@ func (c *command) subscribe(ctx context.Context, b bus, steps chan ubus.Table) e
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return failf(ExitFailed, "interrupted")
 	case errors.Is(err, ubus.ErrTimeout), ctx.Err() != nil:
 		return failf(ExitTimeout, "htipd does not answer")
 	}

@@ -105,8 +105,13 @@ func TestWhoSaysWhat(t *testing.T) {
 		t.Error(s)
 	}
 	again := a.call("approve", ubus.T("request", key, "claims", "bob.example.org")) // whose answer was lost, or of another tab
-	if name, _ := again.GetString("peer"); name != "bob" {
+	name, _ := again.GetString("peer")
+	if added, ok := again.GetBool("added"); name != "bob" || added || !ok {
 		t.Errorf("the second time: %v", again)
+	}
+	again = a.call("approve", ubus.T("request", key, "claims", "bob.example.org", "access", ubus.Array{"none"}))
+	if s, _ := again.GetString("error"); !strings.Contains(s, "bob is a peer already, and may reach here: all") {
+		t.Errorf("the second time, with another access: %v", again)
 	}
 	b.call("connect", ubus.T("peer", "alice")) // it would ask again by itself later
 	b.wait("alice", "up")

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -99,31 +98,6 @@ func TestStepText(t *testing.T) {
 	} {
 		if got := stepText(c.in, c.named); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
-		}
-	}
-}
-
-// lossy is a bus whose first calls get lost, as while the daemon is restarted.
-type lossy struct {
-	bus
-	lost  int
-	calls int
-}
-
-func (l *lossy) Call(ctx context.Context, _, _ string, _ ubus.Table) (ubus.Table, error) {
-	if l.calls++; l.calls <= l.lost {
-		return nil, ubus.ErrTimeout
-	}
-	return ubus.Table{}, nil
-}
-
-func TestLostCallsAreTriedAgain(t *testing.T) {
-	for lost, ok := range map[int]bool{0: true, 2: true, 3: false} {
-		b := &lossy{lost: lost}
-		c := &command{}
-		_, err := c.call(context.Background(), b, "status", nil)
-		if (err == nil) != ok || b.calls != min(lost+1, callTries) {
-			t.Errorf("%d lost: %d calls, %v", lost, b.calls, err)
 		}
 	}
 }

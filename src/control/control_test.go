@@ -264,8 +264,6 @@ func BenchmarkHandshake(b *testing.B) {
 	}
 }
 
-// TestStranger: a key that nobody knows gets in where strangers are met, as a
-// stranger, and nowhere else.
 // TestPortIsFreeAfterServe: a daemon that starts afresh listens at its port again as
 // soon as the old one's Serve is over.
 func TestPortIsFreeAfterServe(t *testing.T) {
@@ -287,6 +285,8 @@ func TestPortIsFreeAfterServe(t *testing.T) {
 	}
 }
 
+// TestStranger: a key that nobody knows gets in where strangers are met, as a
+// stranger, and nowhere else.
 func TestStranger(t *testing.T) {
 	a, b, c := identity(t), identity(t), identity(t)
 	l, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))

@@ -33,7 +33,9 @@ func (f *facts) checkFirewall(out *report) {
 		out.bad("no zone of the firewall has the tunnels' devices, " + datapath.DevicePrefix + "+: nothing passes between the homes\nmake the zone" + firewallAnew)
 	} else {
 		f.checkZone(out, z)
-		f.checkPorts(out, z, "udp", onePort(datapath.NamesPort), "", "tunnels don't come up, and names of devices here can't be looked up")
+		if f.checkPorts(out, z, "udp", onePort(datapath.NamesPort), "", "tunnels don't come up, and names of devices here can't be looked up") {
+			f.checkPorts(out, z, "tcp", onePort(datapath.NamesPort), "", "the other homes' lists of devices lack those of this one")
+		}
 	}
 	wan := "wan"
 	if len(f.lines) > 0 {
@@ -96,11 +98,11 @@ func (f *facts) forwards(from, to string) bool {
 // accepts tells whether a zone, or for "" the whole, accepts what no rule is about. A
 // zone that does not say is like the whole.
 func (f *facts) accepts(zone, policy string) bool {
-	whole := false
+	whole, first := false, true
 	for _, s := range f.firewall {
 		switch says := s.Word(policy); {
-		case s.Is("defaults"):
-			whole = says == "accept"
+		case s.Is("defaults") && first: // fw4 ignores a second one
+			whole, first = says == "accept", false
 		case zone != "" && s.Is("zone") && s.Text("name") == zone && says != "":
 			return says == "accept"
 		}
@@ -140,7 +142,7 @@ func (f *facts) rules(zone, proto string) (out []*inRule) {
 
 // checkPorts looks whether ports that an option says, or for "" the names' port, are let
 // in from a zone.
-func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, option, otherwise string) {
+func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, option, otherwise string) (open bool) {
 	if out.id = "firewall-" + proto; option == "" {
 		out.id = "firewall-names"
 	}
@@ -150,9 +152,12 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 		open, by = letsIn(rules, uint16(p), f.accepts(zone, "input"))
 	}
 	args := []string{strings.ToUpper(proto) + " " + want.String(), zone}
+	if open && option == "" && proto == "tcp" {
+		return true // said with UDP
+	}
 	if open {
 		out.ok("the firewall lets % in from zone %", args...)
-		return
+		return true
 	}
 	const not = "the firewall does not let % in from zone %"
 	why := ""
@@ -162,7 +167,7 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 			if option != "" && r.accept && len(r.ports) > 0 && strings.HasPrefix(r.name, "htip_") {
 				out.bad(not+": rule % has %, not those of option %; "+otherwise+"\n/etc/init.d/htip restart makes the rule follow the option",
 					append(args, r.name, texts(r.ports), option)...)
-				return
+				return false
 			}
 		}
 	case by.off:
@@ -176,6 +181,7 @@ func (f *facts) checkPorts(out *report, zone, proto string, want config.Ports, o
 		args = append(args, by.name)
 	}
 	out.bad(not+why+"; "+otherwise+"\nmake the rules"+firewallAnew, args...)
+	return false
 }
 
 // letsIn tells whether rules let a port in; if not, by is the rule because of which,

@@ -304,6 +304,11 @@ func (d *Daemon) call(ctx context.Context, f func()) bool {
 	case <-done:
 		return true
 	case <-d.ctx.Done():
+	}
+	select {
+	case <-done: // it was f that ends the daemon
+		return true
+	default:
 		return false
 	}
 }

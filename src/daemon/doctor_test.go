@@ -162,6 +162,7 @@ func TestDoctor(t *testing.T) {
 		{"other UDP ports", func(f *facts) { f.main.L2TPPort = 17011 }, "bad|firewall-udp|…UDP 17010-17074…rule htip_vpn has 17009-17073"},
 		{"no names", firewall("config rule 'htip_names'", "config rule 'htip_names'\noption enabled 0"), "bad|firewall-names|…UDP 4853 in from zone htip: rule htip_names is disabled; tunnels don't come up, and names"},
 		{"no names' port", firewall("53 4853", "53"), "bad|firewall-names|…UDP 4853 in from zone htip; tunnels don't come up, and names…firewall.sh add"},
+		{"no lists", firewall("option proto 'tcp udp'", "option proto udp"), "bad|firewall-names|…TCP 4853 in from zone htip; the other homes' lists of devices…"},
 		{"rule is off", firewall("option dest_port '4847'", "option dest_port 4847\noption enabled 0"), "bad|firewall-tcp|…rule htip_control is disabled"},
 		{"rule for some", firewall("option dest_port '4847'", "option dest_port 4847\noption src_ip 192.0.2.1"), "bad|firewall-tcp|…conditions only"},
 		{"rule for IPv6", firewall("option family 'ipv4'", "option family ipv6"), "bad|firewall-tcp|"},

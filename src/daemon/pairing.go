@@ -161,13 +161,15 @@ func (d *Daemon) busApprove(r *ubus.Request) (ubus.Table, error) {
 		}
 	}
 	// Who approves once more, because an answer was lost, finds no request any more.
-	_, known := d.keys.Load(string(key))
-	if s, ok := r.Args.GetString("claims"); ok && !known && s != claimed(claim) {
+	if s, ok := r.Args.GetString("claims"); ok && s != claimed(claim) && !d.isPeer(p.Key) {
 		return sorry(errors.New("it says that it is another home now: look at its request again")), nil
 	}
 	name, added, err := d.addPeer(p, claim)
 	if err != nil {
 		return sorry(err), nil
+	}
+	if q := d.peer(name); !added && q != nil && len(p.Access) > 0 && !slices.Equal(p.Access, q.Access) {
+		return sorry(fmt.Errorf("%s is a peer already, and may reach here: %s. Nothing was changed: htip access changes it", name, reached(q.Access))), nil
 	}
 	if d.requests.Pardon(key) {
 		d.settleRejected()
@@ -176,6 +178,21 @@ func (d *Daemon) busApprove(r *ubus.Request) (ubus.Table, error) {
 		d.confirm(name, claim)
 	}
 	return d.paired(name, key, added), nil
+}
+
+// isPeer tells whether a key is a peer's in the configuration, which may have changed since
+// it was taken over.
+func (d *Daemon) isPeer(key config.Key) bool {
+	cfg, _, err := config.Load(d.opt.Config)
+	return err == nil && slices.ContainsFunc(cfg.Peers, func(q config.Peer) bool { return q.Key == key && q.Enabled })
+}
+
+// reached is what a peer may reach here, in words.
+func reached(access []string) string {
+	if len(access) == 0 {
+		return config.AccessAll
+	}
+	return strings.Join(access, ", ")
 }
 
 // paired is the answer to who made a home a peer.

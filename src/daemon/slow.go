@@ -21,6 +21,10 @@ func (d *Daemon) slow(f ubus.Handler) ubus.Handler {
 		if d.slowCalls.Add(1) > maxSlow {
 			return sorry(errSlow), nil
 		}
+		// Answered before the bus goes: ubusd tells nobody that we are gone.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(d.ctx, cancel)()
 		return f(ctx, r)
 	}
 }

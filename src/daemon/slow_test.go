@@ -54,7 +54,7 @@ func TestShared(t *testing.T) {
 
 // TestSlowCallsAreFew: however many calls take seconds, there is room for others.
 func TestSlowCallsAreFew(t *testing.T) {
-	d := &Daemon{}
+	d := &Daemon{ctx: t.Context()}
 	block := make(chan bool)
 	slow := d.slow(func(context.Context, *ubus.Request) (ubus.Table, error) {
 		<-block

@@ -91,11 +91,15 @@ func TestEndAnswers(t *testing.T) {
 		receive(t, "call", began)
 	}
 	cancel()
+	stopping := time.Now()
 	if err := receive(t, "answer", answered); !errors.Is(err, ubus.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if err := receive(t, "end of Run", ended); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+	if took := time.Since(stopping); took > patience/2 {
+		t.Errorf("the end took %v", took)
 	}
 }
 

@@ -252,7 +252,7 @@ func (h *Home) Start() error {
 }
 
 // answers asks once. A call that ubusd gives to a daemon that is about to end is
-// never answered, so it must not wait for long.
+// not always answered, so it must not wait for long.
 func (h *Home) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

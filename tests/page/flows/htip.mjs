@@ -263,6 +263,7 @@ export const flows = {
 		await alice.page.getByRole('button', { name: 'Remove phone' }).click();
 		await dialog.getByRole('button', { name: 'Remove', exact: true }).click();
 		await alice.page.getByText('Nobody can come in from away yet.').waitFor();
+		await alice.page.waitForFunction(() => document.activeElement.tagName == 'H2'); /* what had the focus is gone */
 	},
 
 	async 'settings'({ alice, apply }) {
@@ -388,11 +389,12 @@ export const flows = {
 	async 'late answer'({ alice }) {
 		await alice.go('overview');
 		await connected(alice, 'bob');
-		let open, late;
+		let open, late, held;
 		const gate = new Promise(resolve => open = resolve);
 		const asked = new Promise(resolve => alice.page.route(/ubus/, async route => {
 			if (late || !/"status"/.test(route.request().postData()))
 				return route.continue();
+			held = route.request();
 			late = (async () => {
 				const response = await route.fetch();
 				resolve();
@@ -401,11 +403,16 @@ export const flows = {
 			})();
 		}));
 		await asked;
+		const began = Date.now();
 		await alice.page.getByRole('button', { name: 'Disconnect bob' }).click();
 		await card(alice, 'bob').getByText('not connected').waitFor();
+		const finished = alice.page.waitForEvent('requestfinished', request => request == held);
 		open();
 		await late;
+		await finished;
+		await alice.page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
 		await alice.page.waitForTimeout(300); /* a poll would mend it after 3 s */
+		assert.ok(Date.now() - began < 7000, 'the page had given the late answer up');
 		assert.notEqual(await card(alice, 'bob').getAttribute('data-kind'), 'up');
 		await alice.page.unroute(/ubus/);
 		await alice.page.getByRole('button', { name: 'Connect to bob' }).click();

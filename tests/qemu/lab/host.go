@@ -256,13 +256,17 @@ func (h *Host) Resolver() netip.AddrPort {
 }
 
 // Query asks the host's resolver one question over UDP and returns the whole answer. Where
-// nobody listens or answers it asks again, as stub resolvers do: a router restarts dnsmasq when
-// names change.
+// nobody listens it asks again, and once where nobody answers, as stub resolvers do: a router
+// restarts dnsmasq when names change, and a question may die with the old one.
 func (h *Host) Query(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	silent := 0
 	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		answer, err := h.query(ctx, name, qtype)
 		var late net.Error
-		again := errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &late) && late.Timeout() && ctx.Err() == nil
+		if errors.As(err, &late) && late.Timeout() {
+			silent++
+		}
+		again := errors.Is(err, syscall.ECONNREFUSED) || silent == 1 && late != nil && ctx.Err() == nil
 		if !again || time.Since(begin) > 20*time.Second {
 			return answer, err
 		}

@@ -214,7 +214,18 @@ function dialog(title, children, buttons, whenClosed) {
 	const seen = what => [ ...box.querySelectorAll(what) ].find(e => e.offsetParent);
 	const first = seen('input:not([type=radio]), select, textarea') || seen('input:checked') || seen('button');
 	first?.focus();
-	return box;
+	return open;
+}
+
+/* free waits until no dialog is open: what is shown only once must not be closed by another's end. */
+function free() {
+	return dialogIsOpen() ? new Promise(resolve => window.setTimeout(resolve, 200)).then(free) : Promise.resolve();
+}
+
+/* keepFocus brings it back to the page where what had it is gone. */
+function keepFocus() {
+	if (!document.activeElement || document.activeElement == document.body)
+		document.querySelector('.htip h2')?.focus();
 }
 
 /*
@@ -228,14 +239,16 @@ document.addEventListener('keydown', ev => {
 	}
 }, true);
 
-function closeDialog() {
-	/* Another one may have taken its place meanwhile, such as LuCI's own. */
+function closeDialog(mine) {
+	if (mine instanceof Element && mine != open) /* another one of ours has taken its place */
+		return;
+	/* Or LuCI's own. */
 	if (open?.isConnected && dialogIsOpen()) {
 		const box = open.closest('.modal');
 		ui.hideModal();
 		box.replaceChildren();
-		/* What opened it may have been drawn anew. */
-		const mark = opener?.getAttribute('aria-label');
+		/* What opened it may have been drawn anew; a stranger's request is not what it was. */
+		const mark = opener?.closest('.htip-request') ? null : opener?.getAttribute('aria-label');
 		const again = opener?.isConnected || !mark ? opener : [ ...document.querySelectorAll('.htip [aria-label]') ].find(e => e.getAttribute('aria-label') == mark);
 		const back = again?.isConnected && again.checkVisibility?.() !== false ? again : document.querySelector('.htip h2');
 		back?.focus();
@@ -245,7 +258,7 @@ function closeDialog() {
 }
 
 /* Going back must not bring it up again. */
-window.addEventListener('pagehide', closeDialog);
+window.addEventListener('pagehide', () => closeDialog());
 
 /* What has been begun is not cancelled by closing its dialog. */
 function cancelDialog() {
@@ -265,7 +278,7 @@ function closeButton(label) {
 function trust(o) {
 	const name = textInput({ 'maxlength': 63 }), share = sharing(), trouble = failing();
 	name.value = o.name ?? '';
-	dialog(o.title, [
+	const mine = dialog(o.title, [
 		el('p', {}, o.before),
 		el('p', { 'class': 'htip-print htip-mono' }, o.fingerprint),
 		o.after ? el('p', {}, o.after) : null,
@@ -276,9 +289,9 @@ function trust(o) {
 		closeButton(), ' ',
 		button(o.label, 'positive', () => trouble.during(() => {
 			return o.action(name.value.trim() || undefined, share.wanted()).then(reply => {
-				closeDialog();
+				closeDialog(mine);
 				return reply;
-			}).then(o.then);
+			}).then(o.then).finally(keepFocus);
 		}))
 	]);
 }
@@ -353,9 +366,9 @@ function reach(access) {
  */
 function confirmation(title, whom, text, label, action, then) {
 	const trouble = failing();
-	dialog(title, [ el('p', { 'class': 'htip-print htip-mono' }, whom), el('p', {}, text), trouble.node ], [
+	const mine = dialog(title, [ el('p', { 'class': 'htip-print htip-mono' }, whom), el('p', {}, text), trouble.node ], [
 		closeButton(), ' ',
-		button(label, 'negative', () => trouble.during(() => Promise.resolve(action()).then(closeDialog).then(then)))
+		button(label, 'negative', () => trouble.during(() => Promise.resolve(action()).then(() => closeDialog(mine)).then(then).finally(keepFocus)))
 	]);
 }
 
@@ -640,6 +653,7 @@ return baseclass.extend({
 	failing,
 	field,
 	filled,
+	free,
 	inTheOpen,
 	keep,
 	label,

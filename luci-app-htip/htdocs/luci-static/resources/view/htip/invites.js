@@ -51,8 +51,7 @@ return view.extend({
 			el('div', { 'class': 'htip-buttons' }, htip.button(_('Make an invite'), 'action', () => failing.during(() =>
 				bus.invite(name.value.trim() || undefined, share.wanted(), +expires.value, true).then(made => {
 					name.value = '';
-					this.showInvite(made);
-					return this.refresh();
+					return htip.free().then(() => this.showInvite(made)).then(() => this.refresh());
 				})))),
 			el('p', { 'class': 'htip-dim' }, _('Have you got an invite?'), ' ', el('a', { 'href': htip.page('overview') + '#htip-connect' }, _('Accept it on the overview'))));
 	},

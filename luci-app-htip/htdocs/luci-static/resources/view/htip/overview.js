@@ -80,12 +80,13 @@ function graph() {
 	let last = null, rates = [];
 	return {
 		node,
-		/* time is the router's, in whole seconds; it counts where an answer was late. */
+		/* time is the daemon's, in whole seconds from its start; it counts where an answer was late. */
 		update(t, time) {
 			const now = Date.now() / 1000;
-			if (last && last.device == t.device && t.rx_bytes >= last.rx && t.tx_bytes >= last.tx && now > last.at) {
-				const here = now - last.at, there = time - last.time, took = Math.abs(here - there) > 1.5 ? there : here;
-				if (took <= 0)
+			const here = now - last?.at, there = time - last?.time;
+			if (last && last.device == t.device && t.rx_bytes >= last.rx && t.tx_bytes >= last.tx && here > 0 && there >= 0) {
+				const took = Math.abs(here - there) > 1.5 ? there : here;
+				if (took == 0)
 					return;
 				rates.push([ (t.rx_bytes - last.rx) / took, (t.tx_bytes - last.tx) / took ]);
 				rates = rates.slice(-SAMPLES);
@@ -132,8 +133,8 @@ return view.extend({
 	},
 
 	/*
-	 * ask is the one request that is made every few seconds. Of a daemon that ends while it
-	 * is asked nobody hears.
+	 * ask is the one request that is made every few seconds. Of a daemon that is killed while
+	 * it is asked nobody hears.
 	 */
 	ask() {
 		const late = new Promise((resolve, reject) => window.setTimeout(() => reject(new htip.Problem(_('HTIP did not answer in time. Try again.'))), 8000));
@@ -416,7 +417,7 @@ return view.extend({
 			label: _('It is the same: approve'),
 			action: (name, access) => bus.approve(r.key, r.claims, name, access),
 			then: reply => {
-				htip.said(_('%s is approved. Its router asks again within a minute, or ten if it has waited for long; then the tunnel comes up by itself.').format(reply.peer));
+				htip.said(reply.added === false ? _('%s was let in before; nothing was changed.').format(reply.peer) : _('%s is approved. Its router asks again within a minute, or ten if it has waited for long; then the tunnel comes up by itself.').format(reply.peer));
 				return this.refresh(reply.peer);
 			}
 		});
@@ -480,7 +481,7 @@ return view.extend({
 				show(drops, drops.textContent != '');
 				show(traffic.node, up && t.rx_bytes !== undefined);
 				if (up && t.rx_bytes !== undefined)
-					traffic.update(t, this.status.time);
+					traffic.update(t, this.status.uptime);
 				const [ ends, connects ] = [ up || kind == 'busy' || t.state == 'waiting', !up && kind != 'busy' && t.domain ];
 				const focused = document.activeElement;
 				show(connect, connects);
@@ -496,13 +497,13 @@ return view.extend({
 
 	access(peer, now) {
 		const share = htip.sharing(now), failing = htip.failing();
-		htip.dialog(_('Access'), [
+		const mine = htip.dialog(_('Access'), [
 			el('p', {}, _('This is about %s. The tunnel stays up; what is taken away stops at once.').format(peer)),
 			share.node, failing.node
 		], [
 			htip.closeButton(), ' ',
 			htip.button(_('Save'), 'positive', () => failing.during(() => bus.access(peer, share.value()).then(reply => {
-				htip.closeDialog();
+				htip.closeDialog(mine);
 				if (reply.nowhere?.length)
 					htip.said(_('Saved. No device of the shared networks is known as %s, so that opens nothing now.').format(reply.nowhere.join(', ')));
 				return this.refresh(peer);

@@ -47,8 +47,7 @@ return view.extend({
 				const homes = [ ...this.homes.querySelectorAll('input:checked') ].map(i => i.value);
 				return bus.addUser(name.value.trim(), homes.length ? homes : undefined, true).then(made => {
 					name.value = '';
-					this.showConfig(made);
-					return this.refresh();
+					return htip.free().then(() => this.showConfig(made)).then(() => this.refresh());
 				});
 			}))));
 	},
