@@ -323,8 +323,9 @@ function focusShows() {
 		const s = getComputedStyle(e), b = getComputedStyle(e, '::before');
 		return [ s.outlineStyle, s.outlineWidth, s.outlineColor, s.boxShadow, s.borderColor, s.backgroundColor, s.textDecorationLine, b.boxShadow, b.borderColor ].join();
 	};
-	const e = document.activeElement, with_ = look(e);
-	e.style.transition = 'none';
+	const e = document.activeElement;
+	e.style.transition = 'none'; /* or it would look as before for a moment */
+	const with_ = look(e);
 	e.blur();
 	const without = look(e);
 	e.focus();

@@ -454,6 +454,7 @@ export const flows = {
 	/* Connecting without a mouse. */
 	async 'keyboard'({ alice, bob, reach }) {
 		await alice.go('overview');
+		await alice.page.mouse.move(0, 0); /* under the mouse a button of LuCI looks as with the focus */
 		await connected(alice, 'bob');
 		await reach(alice.page, 'Disconnect bob');
 		await alice.page.keyboard.press('Enter');
