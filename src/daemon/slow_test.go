@@ -84,3 +84,36 @@ func TestSlowCallsAreFew(t *testing.T) {
 		t.Error("no more room afterwards")
 	}
 }
+
+// TestEndsWithTheDaemon: what takes seconds is answered when the daemon ends, and what has
+// ended it is told as done.
+func TestEndsWithTheDaemon(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	d := &Daemon{ctx: ctx}
+	slow := d.slow(func(ctx context.Context, _ *ubus.Request) (ubus.Table, error) {
+		<-ctx.Done()
+		return nil, ubus.ErrTimeout
+	})
+	answered := make(chan error, 1)
+	go func() {
+		_, err := slow(t.Context(), nil)
+		answered <- err
+	}()
+	cancel()
+	select {
+	case err := <-answered:
+		if err != ubus.ErrTimeout {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("no answer at the end of the daemon")
+	}
+	for range 3000 { // which of the two is seen first is chance
+		ctx, cancel := context.WithCancel(t.Context())
+		d := &Daemon{ctx: ctx, events: make(chan func())}
+		go func() { (<-d.events)(); cancel() }()
+		if !d.call(t.Context(), func() {}) {
+			t.Fatal("done, and told as not done")
+		}
+	}
+}
